@@ -1,0 +1,260 @@
+"""Connections to one Redis server, to the master that a Sentinel names, or to the owner of a slot in a Cluster."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+from redis import exceptions
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.connection import Connection
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from allocator.domain.errors import AllocatorError, QueueDamaged, QueueFull, QueueUnavailable
+from allocator.queue.sessions import CONNECT_S, REPLY_S, ConnectionLost, Session
+
+OPTIONS: dict[str, Any] = {
+    "socket_connect_timeout": CONNECT_S,
+    "socket_timeout": REPLY_S,
+    "socket_keepalive": True,
+    # Repeats are ours to make: they must carry the call number of the first try.
+    "retry": Retry(NoBackoff(), 0),
+    "protocol": 2,
+}
+
+HOW_TO_START = "start one with `python -m allocator.services --redis-port 6379`, or correct the URL"
+
+_PASSING = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.MovedError,
+    exceptions.AskError,
+    exceptions.TryAgainError,
+    exceptions.ClusterDownError,
+    exceptions.MasterDownError,
+    exceptions.BusyLoadingError,
+    OSError,
+)
+_PASSING_TEXTS = ("UNBLOCKED", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY ")
+
+
+def masked(url: str) -> str:
+    """The URL without its password, fit for an error message."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    userinfo, _, hosts = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{userinfo.partition(':')[0]}:***@{hosts}"))
+
+
+def hosts_of(url: str, default_port: int) -> list[tuple[str, int]]:
+    """The hosts of a URL that lists several: `scheme://user:password@HOST:PORT,HOST:PORT/…`."""
+    hosts = []
+    for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
+        name, _, port = host.rpartition(":")
+        if name and not port.isdigit():
+            raise ValueError(f"url: {host!r} in {masked(url)} is not HOST:PORT")
+        hosts.append((name or host, int(port) if name else default_port))
+    return hosts
+
+
+class Server(ABC):
+    """Where the connections of one queue go to."""
+
+    @abstractmethod
+    def connect(self, key: str) -> Connection:
+        """A connected connection to the server that holds `key`. Raises redis-py's errors."""
+
+    def forget(self) -> None:
+        """What was known about the place of things may be wrong: look again at the next connect."""
+
+
+class Single(Server):
+    """One server, by redis://, rediss:// or unix://."""
+
+    def __init__(self, url: str) -> None:
+        self._pool = redis.ConnectionPool.from_url(url, **OPTIONS)
+
+    def connect(self, key: str) -> Connection:
+        """See `Server`."""
+        return _connected(self._pool)
+
+
+class Watched(Server):
+    """The master of a service, as the Sentinels of redis+sentinel://HOST:PORT,…/SERVICE[/DB] know it."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        service, _, database = parts.path.strip("/").partition("/")
+        if not service:
+            raise ValueError(
+                f"url: {masked(url)} names no service; write redis+sentinel://HOST:26379/SERVICE, e.g. …/mymaster/0"
+            )
+        account = {"username": parts.username, "password": parts.password, "db": int(database or 0)}
+        sentinel = Sentinel(hosts_of(url, 26379), sentinel_kwargs=dict(OPTIONS), **OPTIONS, **account)
+        self._pool = sentinel.master_for(service).connection_pool
+
+    def connect(self, key: str) -> Connection:
+        """See `Server`."""
+        return _connected(self._pool)
+
+
+class Cluster(Server):
+    """The node that owns the slot of a queue. All keys of a queue are in one slot, so one node serves it."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._nodes = [redis.cluster.ClusterNode(host, port) for host, port in hosts_of(url, 6379)]
+        self._client: RedisCluster | None = None
+
+    def connect(self, key: str) -> Connection:
+        """See `Server`."""
+        parts = urlsplit(self._url)
+        if self._client is None:
+            account = {"username": parts.username, "password": parts.password}
+            self._client = RedisCluster(startup_nodes=self._nodes, **OPTIONS, **account)
+        node = self._client.get_node_from_key(key)
+        if node is None:
+            raise exceptions.ClusterDownError(f"no node owns the slot of {key}")
+        return _connected(self._client.get_redis_connection(node).connection_pool)
+
+    def forget(self) -> None:
+        """See `Server`."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+def _connected(pool: Any) -> Connection:
+    connection: Connection = pool.make_connection()
+    connection.connect()
+    return connection
+
+
+def server_of(url: str) -> Server:
+    """The kind of server that the scheme of a URL asks for."""
+    match urlsplit(url).scheme:
+        case "redis+sentinel":
+            return Watched(url)
+        case "redis+cluster":
+            return Cluster(url)
+        case "redis" | "rediss" | "unix":
+            try:
+                return Single(url)
+            except ValueError as error:
+                raise ValueError(f"url: {masked(url)} is not redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]: {error}") from None
+        case scheme:
+            raise ValueError(f"url: {scheme!r} is not redis, rediss, unix, redis+sentinel or redis+cluster")
+
+
+class RedisSession(Session):
+    """One connection, and the scripts run on it."""
+
+    def __init__(self, server: Server, prefix: str, url: str, on_connect: Callable[["RedisSession"], None]) -> None:
+        super().__init__()
+        self._server = server
+        self._prefix = prefix
+        self._url = url
+        self._on_connect = on_connect
+        self._connection: Connection | None = None
+
+    def connect(self) -> None:
+        """See `Session`."""
+        if self._connection is not None:
+            return
+        try:
+            self._connection = self._server.connect(self._prefix)
+            self._on_connect(self)
+        except Exception as error:
+            self._server.forget()
+            raise self._translate(error) from error
+
+    def disconnect(self) -> None:
+        """See `Session`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.disconnect()
+            except Exception:  # noqa: S110 a connection that cannot even be closed is gone
+                pass
+
+    def run(self, script: "Script", *arguments: Any) -> Any:
+        """Run a script under this session's name and number; gives its reply."""
+        try:
+            connection = self._connected()
+            head = (1, self._prefix, self.client_id, self.call_number)
+            connection.send_command("EVALSHA", script.sha, *head, *arguments, check_health=False)
+            try:
+                return connection.read_response()
+            except exceptions.NoScriptError:
+                # After SCRIPT FLUSH, a restart or a fail-over. EVAL puts it back, on this very node.
+                connection.send_command("EVAL", script.source, *head, *arguments, check_health=False)
+                return connection.read_response()
+        except Exception as error:
+            raise self._translate(error) from error
+
+    def command(self, *arguments: Any) -> Any:
+        """Run a plain command."""
+        try:
+            connection = self._connected()
+            connection.send_command(*arguments, check_health=False)
+            return connection.read_response()
+        except Exception as error:
+            raise self._translate(error) from error
+
+    def _connected(self) -> Connection:
+        connection = self._connection
+        if connection is None:
+            raise exceptions.ConnectionError("the connection was closed")
+        return connection
+
+    def _translate(self, error: Exception) -> Exception:
+        """An error of redis-py in this package's terms."""
+        if isinstance(error, AllocatorError | ConnectionLost):
+            return error
+        text, where = str(error), masked(self._url)
+        if isinstance(error, exceptions.AuthenticationError | exceptions.AuthenticationWrongNumberOfArgsError) or (
+            text.startswith(("NOAUTH", "WRONGPASS"))
+        ):
+            return QueueUnavailable(
+                f"Redis at {where} refused the credentials ({text}): check user and password in the URL"
+            )
+        if isinstance(error, exceptions.NoPermissionError):
+            return QueueUnavailable(
+                f"Redis at {where} forbids a command to this user ({text}): allow it EVALSHA, EVAL, BZPOPMIN and the "
+                f"keys {self._prefix}*"
+            )
+        if isinstance(error, exceptions.OutOfMemoryError):
+            return QueueFull(
+                f"Redis at {where} is at its memory limit and refused the change ({text}); nothing was changed. Raise "
+                "maxmemory, purge dead letters, or let workers drain the queue: dequeue and settle still work"
+            )
+        if isinstance(error, _PASSING) or text.startswith(_PASSING_TEXTS):
+            if not isinstance(error, exceptions.TimeoutError | exceptions.BusyLoadingError):
+                self._server.forget()
+            return ConnectionLost(text)
+        if isinstance(error, exceptions.ResponseError):
+            if text.startswith(("DB index", "invalid DB index", "ERR DB index")):
+                return QueueUnavailable(f"Redis at {where} has no such database ({text}): check the number in the URL")
+            if "WRONGTYPE" in text:
+                return QueueDamaged(
+                    f"a key under {self._prefix} on Redis at {where} is not of the type that this package writes "
+                    f"({text}); move it away, then try again"
+                )
+        return error
+
+    def unavailable(self, lost: ConnectionLost) -> QueueUnavailable:
+        """What to raise once a lost connection can no longer be waited out."""
+        return QueueUnavailable(f"no Redis at {masked(self._url)} ({lost}): is it running? {HOW_TO_START}")
+
+
+class Script:
+    """A Lua script and the digest that the server knows it by."""
+
+    def __init__(self, source: str, sha: str) -> None:
+        self.source = source
+        self.sha = sha
