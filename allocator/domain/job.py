@@ -1,7 +1,7 @@
 """A job, and the rules it must meet before a queue accepts it."""
 
+from collections.abc import Callable
 from typing import Any
-
 
 import msgspec
 
@@ -18,7 +18,7 @@ MAX_RETRIES = 1_000_000
 MAX_DELAY_S = 10 * 365 * 86400.0
 
 
-class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Job(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """
     A unit of work.
 
@@ -51,8 +51,11 @@ class Job(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Job).decode
-_copy = Job.__copy__
+decode_record: Callable[[bytes], Job] = msgspec.json.Decoder(Job).decode
+"""The job of a record, without id and instants; unknown fields are passed over. Raises msgspec.DecodeError."""
+
+# What copy.copy calls, without the detour.
+_copy: Callable[[Job], Job] = Job.__copy__  # type: ignore[attr-defined]
 
 
 def prepare(job: Job) -> tuple[Job, bytes]:
@@ -66,27 +69,29 @@ def prepare(job: Job) -> tuple[Job, bytes]:
     """
     # What nearly every job has is told apart here by identity and type; `_check_fields` explains the rest.
     if (
-        type(job.type) is not str
-        or not 0 < len(job.type) <= MAX_NAME_CHARS
+        job.delay
+        or job.id
+        or job.meta
+        or job.timeout is not None
+        or job.backoff is not None
+        or job.failed_count
+        or job.enqueued_at is not None
+        or type(job.type) is not str
         or not job.type.isascii()
+        or not 0 < len(job.type) <= MAX_NAME_CHARS
         or type(job.priority) is not int
         or not PRIORITY_MIN <= job.priority <= PRIORITY_MAX
         or type(job.max_retries) is not int
         or not 0 <= job.max_retries <= MAX_RETRIES
-        or job.delay != 0
-        or job.timeout is not None
-        or job.meta
-        or job.id
-        or job.backoff is not None
-        or job.failed_count
-        or job.enqueued_at is not None
     ):
         _check_fields(job)
+        stored = _copy(job)
+        stored.id = ""
+        stored.enqueued_at = None
+    else:
+        stored = _copy(job)
     has_tuples = check_payload(job.payload)
 
-    stored = _copy(job)
-    stored.id = ""
-    stored.enqueued_at = None
     try:
         record = _encode(stored)
     except (ValueError, TypeError, RecursionError) as error:
@@ -99,7 +104,7 @@ def prepare(job: Job) -> tuple[Job, bytes]:
                 f"{size:,} bytes of JSON is more than {MAX_PAYLOAD_BYTES:,}; store it elsewhere and send a reference",
             )
     if has_tuples:
-        stored = _decode(record)
+        stored = decode_record(record)
     stored.id = job.id or new_id()
     return stored, record
 
@@ -111,7 +116,7 @@ def restore(job_id: str, record: bytes, failed_count: int, enqueued_at: float) -
     Raises:
         msgspec.DecodeError: The record is damaged or not ours.
     """
-    job = _decode(record)
+    job = decode_record(record)
     job.id = job_id
     job.failed_count = failed_count
     job.enqueued_at = enqueued_at

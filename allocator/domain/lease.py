@@ -7,7 +7,7 @@ import msgspec
 from allocator.domain.job import Job
 
 
-class Lease(msgspec.Struct):
+class Lease(msgspec.Struct, gc=False):
     """
     The right to one attempt at a job. All instants are seconds since the epoch on the queue's clock.
 

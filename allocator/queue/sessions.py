@@ -84,34 +84,35 @@ class Sessions(Generic[S]):
         """
         session = self._checkout()
         session.call_number += 1
-        pause_s, deadline = FIRST_PAUSE_S, 0.0
         try:
-            while True:
-                try:
-                    session.connect()
-                    self._was_connected = True
-                    reply = operation(session)
-                    break
-                except ConnectionLost as error:
-                    session.disconnect()
-                    now = time.monotonic()
-                    if not deadline:
-                        # Who was never connected has most likely the wrong address: say so at once.
-                        deadline = now + (self._reconnect_s if self._was_connected else 0.0)
-                    if now >= deadline:
-                        raise self._unavailable(error) from error
-                    if for_dequeue and self._closing.is_set():
-                        raise Closing from None
-                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-                    self._pause(pause_s * random.uniform(0.5, 1.0), for_dequeue)
+            return self._repeat(session, operation, for_dequeue)
         except BaseException as error:
-            # After an interrupt nobody knows what is still on its way through the connection.
             if not isinstance(error, Exception):
+                # After an interrupt nobody knows what is still on its way through the connection.
                 session.disconnect()
-            self._checkin(session)
             raise
-        self._checkin(session)
-        return reply
+        finally:
+            self._checkin(session)
+
+    def _repeat(self, session: S, operation: Callable[[S], R], for_dequeue: bool) -> R:
+        pause_s, deadline = FIRST_PAUSE_S, 0.0
+        while True:
+            try:
+                session.connect()
+                self._was_connected = True
+                return operation(session)
+            except ConnectionLost as error:
+                session.disconnect()
+                now = time.monotonic()
+                if not deadline:
+                    # Who was never connected has most likely the wrong address: say so at once.
+                    deadline = now + (self._reconnect_s if self._was_connected else 0.0)
+                if now >= deadline:
+                    raise self._unavailable(error) from error
+                if for_dequeue and self._closing.is_set():
+                    raise Closing from None
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                self._pause(pause_s * random.uniform(0.5, 1.0), for_dequeue)
 
     def wait(self, operation: Callable[[S], None]) -> None:
         """Run a blocking wait, which `close` ends by cutting its connection. Lost connections end it too."""

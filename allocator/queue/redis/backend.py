@@ -115,9 +115,7 @@ class RedisQueue(Queue):
         script = _SCRIPTS[name]
         now = "" if self.clock is None else round(self.clock.now() * 1e6)
         try:
-            return self._sessions.call(
-                lambda session: session.run(script, now, *arguments), for_dequeue=for_dequeue
-            )
+            return self._sessions.call(lambda session: session.run(script, now, *arguments), for_dequeue=for_dequeue)
         except exceptions.ResponseError as error:
             raise self._explain(error) from None
 
@@ -163,9 +161,7 @@ class RedisQueue(Queue):
     def _take(self, limit: int) -> tuple[list[Lease], float]:
         while True:
             try:
-                reply = self._run(
-                    "dequeue", limit, self._lease_us, self.worker, *self._dead_options, for_dequeue=True
-                )
+                reply = self._run("dequeue", limit, self._lease_us, self.worker, *self._dead_options, for_dequeue=True)
             except Closing:
                 return [], math.inf
             leases: list[Lease] = []
@@ -260,6 +256,21 @@ class RedisQueue(Queue):
     def _set_paused(self, paused: bool) -> None:
         self._run("pause", int(paused))
 
+    def _erase(self) -> None:
+        # A pattern, because attempts and calls have keys of their own; the braces and the rest are literal.
+        pattern = self._prefix + "*"
+
+        def scan(session: RedisSession) -> None:
+            cursor = b"0"
+            while True:
+                cursor, keys = session.command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+                if keys:
+                    session.command("UNLINK", *keys)
+                if cursor == b"0":
+                    return
+
+        self._sessions.call(scan)
+
     def _close(self) -> None:
         self._sessions.close()
 
@@ -297,9 +308,7 @@ def _stored_job(job_id: str, record: bytes, failed_count: int) -> Job:
         return damaged_job(job_id)
 
 
-def _dead_letter(
-    job_id: bytes, position: bytes, record: bytes, info: bytes, attempts: list[bytes]
-) -> DeadLetter:
+def _dead_letter(job_id: bytes, position: bytes, record: bytes, info: bytes, attempts: list[bytes]) -> DeadLetter:
     numbers, _, blob = info.partition(b"\n")
     dead_us, failed_count, attempt_count = (int(part) for part in numbers.split(b" ")[:3])
     return DeadLetter(
@@ -324,5 +333,3 @@ def _attempt(entry: bytes) -> Attempt:
         int(leased_us) / 1e6,
         int(failed_us) / 1e6,
     )
-
-

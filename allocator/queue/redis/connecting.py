@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -69,7 +70,7 @@ class Server(ABC):
     def connect(self, key: str) -> Connection:
         """A connected connection to the server that holds `key`. Raises redis-py's errors."""
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027 most servers stay where they are
         """What was known about the place of things may be wrong: look again at the next connect."""
 
 
@@ -115,7 +116,7 @@ class Cluster(Server):
         """See `Server`."""
         parts = urlsplit(self._url)
         if self._client is None:
-            account = {"username": parts.username, "password": parts.password}
+            account: dict[str, Any] = {"username": parts.username, "password": parts.password}
             self._client = RedisCluster(startup_nodes=self._nodes, **OPTIONS, **account)
         node = self._client.get_node_from_key(key)
         if node is None:
@@ -146,7 +147,9 @@ def server_of(url: str) -> Server:
             try:
                 return Single(url)
             except ValueError as error:
-                raise ValueError(f"url: {masked(url)} is not redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]: {error}") from None
+                raise ValueError(
+                    f"url: {masked(url)} is not redis://[[USER]:PASSWORD@]HOST[:PORT][/DB]: {error}"
+                ) from None
         case scheme:
             raise ValueError(f"url: {scheme!r} is not redis, rediss, unix, redis+sentinel or redis+cluster")
 
@@ -177,10 +180,9 @@ class RedisSession(Session):
         """See `Session`."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
+            # A connection that cannot even be closed is gone.
+            with suppress(Exception):
                 connection.disconnect()
-            except Exception:  # noqa: S110 a connection that cannot even be closed is gone
-                pass
 
     def run(self, script: "Script", *arguments: Any) -> Any:
         """Run a script under this session's name and number; gives its reply."""

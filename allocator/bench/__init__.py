@@ -1,0 +1,1 @@
+"""Measuring: what the queue costs, beside what it could cost at best."""
