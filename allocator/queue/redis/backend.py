@@ -1,7 +1,7 @@
 """
 The Redis backend: one Lua script for each operation, so that each is atomic and one round trip.
 
-The data layout stands at the top of `lua/lib.lua`. The one guarantee: before and after each script a job id is in
+The data layout stands at the top of `lua/parts/keys.lua`. The one guarantee: before and after each script a job id is in
 exactly one of ready, scheduled, leased and dead, with its record beside it. All keys of a queue share one hash tag.
 
 Durability is the server's: without `appendonly yes` a restart loses jobs, and a fail-over loses what had not reached
@@ -19,7 +19,7 @@ import msgspec
 from redis import exceptions
 
 from allocator.domain.deadletter import Attempt, DeadLetter, damaged_job
-from allocator.domain.errors import NewerVersion
+from allocator.domain.errors import NewerVersion, QueueUnavailable
 from allocator.domain.job import Job, restore
 from allocator.domain.lease import Lease
 from allocator.domain.states import State
@@ -34,13 +34,16 @@ OLDEST_SERVER = (6, 2)
 
 def _scripts() -> dict[str, Script]:
     folder = resources.files("allocator.queue.redis") / "lua"
-    library = (folder / "lib.lua").read_text("utf-8")
+    parts = {file.name: file.read_text("utf-8") for file in (folder / "parts").iterdir()}
     scripts = {}
     for file in folder.iterdir():
-        name = file.name.removesuffix(".lua")
-        if name != "lib" and file.name.endswith(".lua"):
-            source = library + file.read_text("utf-8")
-            scripts[name] = Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+        if not file.name.endswith(".lua"):
+            continue
+        text = file.read_text("utf-8")
+        needs = text.splitlines()[1].removeprefix("-- Needs: ").split(", ")
+        source = "\n".join(parts[f"{name}.lua"] for name in ("keys", *needs)) + "\n" + text
+        digest = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+        scripts[file.name.removesuffix(".lua")] = Script(source, digest)
     return scripts
 
 
@@ -94,7 +97,8 @@ class RedisQueue(Queue):
         self._inspected = True
         try:
             text = session.command("INFO")
-        except exceptions.ResponseError:
+        except (exceptions.ResponseError, QueueUnavailable):
+            # INFO may be forbidden; what else is wrong, the calls that follow say better.
             return
         info = dict(line.split(":", 1) for line in text.decode("utf-8", "replace").splitlines() if ":" in line)
         version = tuple(int(part) for part in info.get("redis_version", "").split(".")[:2] if part.isdigit())

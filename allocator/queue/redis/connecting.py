@@ -115,13 +115,15 @@ class Cluster(Server):
     def connect(self, key: str) -> Connection:
         """See `Server`."""
         parts = urlsplit(self._url)
-        if self._client is None:
+        # Another thread may forget it meanwhile: keep to the one at hand.
+        client = self._client
+        if client is None:
             account: dict[str, Any] = {"username": parts.username, "password": parts.password}
-            self._client = RedisCluster(startup_nodes=self._nodes, **OPTIONS, **account)
-        node = self._client.get_node_from_key(key)
+            self._client = client = RedisCluster(startup_nodes=self._nodes, **OPTIONS, **account)
+        node = client.get_node_from_key(key)
         if node is None:
             raise exceptions.ClusterDownError(f"no node owns the slot of {key}")
-        return _connected(self._client.get_redis_connection(node).connection_pool)
+        return _connected(client.get_redis_connection(node).connection_pool)
 
     def forget(self) -> None:
         """See `Server`."""
@@ -131,7 +133,8 @@ class Cluster(Server):
 
 
 def _connected(pool: Any) -> Connection:
-    connection: Connection = pool.make_connection()
+    # Not the pool's make_connection: it counts what it makes against a limit, and ours never come back to it.
+    connection: Connection = pool.connection_class(**pool.connection_kwargs)
     connection.connect()
     return connection
 

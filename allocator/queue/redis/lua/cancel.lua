@@ -1,4 +1,5 @@
 -- cancel.lua: a waiting job is cancelled, a leased one is marked.
+-- Needs: calls, states, dead
 -- ARGV[4] id
 -- Returns {1}, or {0} when it neither waits nor is leased.
 local paused, before = begin_without_memory_limit()

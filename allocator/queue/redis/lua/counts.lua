@@ -1,4 +1,5 @@
 -- counts.lua: how many jobs are in each state now, and the totals since the queue began. Changes nothing.
+-- Needs: calls
 -- Returns {ready, scheduled, leased, dead, done, cancelled, purged}. Due jobs count as ready.
 local _, refusal = check_schema()
 if refusal then return refusal end

@@ -1,4 +1,5 @@
 -- dead_page.lua: dead letters after a position, oldest first. Changes nothing.
+-- Needs: calls
 -- ARGV[4] position  ARGV[5] limit
 -- Returns for each: {id, position, record, info, {attempt, ...}}.
 local _, refusal = check_schema()

@@ -1,8 +1,11 @@
 -- dequeue.lua: promote what is due, reap what has expired, then lease up to `limit` jobs in queue order.
+-- Needs: calls, states, dead, sweeps
 -- ARGV[4] limit  ARGV[5] lease_us  ARGV[6] worker  ARGV[7] dead_letter_age_us  ARGV[8] dead_letter_count
 -- Returns {next_us, id, record, state, id, record, state, ...}; next_us: until the next due time or expiry, '' when
 -- there is none. Only a reply without jobs needs it.
 -- A job that has lost a lease before comes alone. A record of a newer format stops the call.
+local SLICE, REPLY_BYTES = 100, 8 * 1024 * 1024
+
 local paused, before = begin_without_memory_limit()
 if before then
   if before.err then return before end
@@ -30,8 +33,10 @@ local lease_tail = ' ' .. now_text .. ' 0 ' .. worker
 local reply, taken, members, leased, states, newer = { '' }, {}, {}, {}, {}, nil
 local buried = 0
 
-while not paused and #taken == 0 and not newer and buried < SWEEP_LIMIT do
-  local heads = call('ZRANGE', READY, 0, limit - 1)
+-- In slices, so that neither the slice nor the reply grows with the size of the payloads.
+local open, bytes = not paused, 0
+while open and #taken < limit and bytes < REPLY_BYTES and buried < SWEEP_LIMIT do
+  local heads = call('ZRANGE', READY, #taken, math.min(#taken + SLICE, limit) - 1)
   if #heads == 0 then break end
   local ids = {}
   for index, member in ipairs(heads) do ids[index] = sub(member, 18) end
@@ -40,33 +45,39 @@ while not paused and #taken == 0 and not newer and buried < SWEEP_LIMIT do
     local record, state = records[index], tries[index]
     local version, sequence, priority, max_retries, enqueued
     if record then version, sequence, priority, max_retries, enqueued = load_header(record) end
-    local token = token_prefix .. (#taken + 1)
     if not version or (state and not match(state, STATE)) then
       call('ZREM', READY, heads[index])
       bury(id, record and 'its header cannot be read' or 'it is missing', age_us, dead_count)
       buried = buried + 1
     elseif tonumber(version) > FORMAT then
-      newer = { id, version }
+      open, newer = false, { id, version }
       break
     else
-      local alone = false
+      local count = #taken + 1
+      local token, alone = token_prefix .. count, false
       if state then
         local s = load_state(state)
         alone = s.lost == '1'
-        if alone and #taken > 0 then break end
+        if alone and count > 1 then
+          open = false
+          break
+        end
         s.token, s.expires, s.leased, s.mark, s.worker = token, expires, now_text, '0', worker
         state = dump_state(s)
       else
         state = token .. ' ' .. expires .. ' 0 ' .. -tonumber(priority) .. ' ' .. sequence .. ' ' .. max_retries
           .. ' 0 0 ' .. enqueued .. lease_tail
       end
-      local count = #taken + 1
       taken[count], members[count] = id, heads[index]
       leased[2 * count - 1], leased[2 * count] = expires, id
       states[2 * count - 1], states[2 * count] = id, state
       local at = 3 * count - 1
       reply[at], reply[at + 1], reply[at + 2] = id, record, state
-      if alone then break end
+      bytes = bytes + #record
+      if alone then
+        open = false
+        break
+      end
     end
   end
 end

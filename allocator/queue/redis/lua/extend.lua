@@ -1,4 +1,5 @@
 -- extend.lua: move expiries to now plus `seconds`, never backwards, for those leases that are held.
+-- Needs: calls, states
 -- ARGV[4] seconds in microseconds; then two for each: id, token
 -- Returns for each: "EXPIRES_US MARK", or '' when the lease is lost.
 local paused, before = begin_without_memory_limit()

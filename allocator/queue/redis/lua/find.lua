@@ -1,4 +1,5 @@
 -- find.lua: the states of those ids that are known. Changes nothing.
+-- Needs: calls, states
 -- ARGV[4..] ids
 -- Returns a state for each id, '' for unknown ones.
 local _, refusal = check_schema()

@@ -1,4 +1,5 @@
 -- purge.lua: delete dead letters for good.
+-- Needs: calls, dead
 -- ARGV[4..] ids
 -- Returns {how many}.
 local paused, before = begin_without_memory_limit()

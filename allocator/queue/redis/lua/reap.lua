@@ -1,4 +1,5 @@
 -- reap.lua: take back expired leases.
+-- Needs: calls, states, dead, sweeps
 -- ARGV[4] limit  ARGV[5] dead_letter_age_us  ARGV[6] dead_letter_count
 -- Returns the ids taken back.
 local paused, before = begin_without_memory_limit()

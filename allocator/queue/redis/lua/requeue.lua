@@ -1,4 +1,5 @@
 -- requeue.lua: put dead letters back, with a new place and a fresh retry budget; the attempts stay with the job.
+-- Needs: calls, states
 -- ARGV[4..] ids
 -- Returns {how many}.
 local paused, before = begin()

@@ -1,4 +1,5 @@
 -- settle.lua: ack, nack and release; each job as a whole or not at all.
+-- Needs: calls, states, dead
 -- ARGV[4] dead_letter_age_us  ARGV[5] dead_letter_count  ARGV[6] acks
 -- ARGV[7..] two for each ack: id, token; then five for each other: id, token, verb, delay_us, JSON with the error
 --   verb: retry, dead (both are failed attempts) or release (is not)
