@@ -112,13 +112,15 @@ class Broker:
 
     def put(self, job: Job, record: bytes, now: float) -> Job:
         job_id = job.id
-        if job_id in self.waiting or job_id in self.leased or job_id in self.dead:
-            return self.known(job_id).job()
+        if job_id in self.leased or job_id in self.dead:
+            return (self.leased.get(job_id) or self.dead[job_id]).job()
+        entry = Entry(job_id, record, -job.priority, self.sequence, job.max_retries, job.failed_count, now, now)
+        stored = self.waiting.setdefault(job_id, entry)
+        if stored is not entry:
+            return stored.job()
+        self.sequence += 1
         if self.cancelled:
             self.cancelled.pop(job_id, None)
-        self.sequence = sequence = self.sequence + 1
-        entry = Entry(job_id, record, -job.priority, sequence, job.max_retries, job.failed_count, now, now)
-        self.waiting[job_id] = entry
         job.enqueued_at = now
         if job.delay:
             self._schedule(entry, now + job.delay)
@@ -128,9 +130,6 @@ class Broker:
         if self.waiters:
             self.woken.notify()
         return job
-
-    def known(self, job_id: str) -> Entry:
-        return self.waiting.get(job_id) or self.leased.get(job_id) or self.dead[job_id]
 
     def sweep(self, now: float, age_s: float, count: int) -> None:
         """Promote due jobs and reap expired leases, at most SWEEP_LIMIT of each."""
@@ -267,7 +266,8 @@ class Broker:
             entry = self.dead.get(job_id)
             if entry is not None:
                 self._exhume(entry)
-                self.sequence = entry.sequence = self.sequence + 1
+                entry.sequence = self.sequence
+                self.sequence += 1
                 entry.failed_count = 0
                 self.wait(entry, now, 0.0)
                 count += 1

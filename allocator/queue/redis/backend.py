@@ -1,8 +1,8 @@
 """
 The Redis backend: one Lua script for each operation, so that each is atomic and one round trip.
 
-The data layout stands at the top of `lua/parts/keys.lua`. The one guarantee: before and after each script a job id is in
-exactly one of ready, scheduled, leased and dead, with its record beside it. All keys of a queue share one hash tag.
+The data layout stands at the top of `lua/parts/keys.lua`. The one guarantee: before and after each script a job id is
+in exactly one of ready, scheduled, leased and dead, with its record beside it. All keys of a queue share one hash tag.
 
 Durability is the server's: without `appendonly yes` a restart loses jobs, and a fail-over loses what had not reached
 the replica.

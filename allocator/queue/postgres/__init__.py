@@ -1,0 +1,5 @@
+"""The PostgreSQL backend."""
+
+from allocator.queue.postgres.backend import PostgresQueue
+
+__all__ = ["PostgresQueue"]

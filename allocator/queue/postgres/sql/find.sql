@@ -1,0 +1,24 @@
+-- find.sql: where jobs are.
+-- Returns id and state of those that are known. A due job counts as ready although nobody has promoted it yet.
+CREATE OR REPLACE FUNCTION allocator.find(
+    _schema integer, _queue integer, _now double precision, _ids text[]
+) RETURNS TABLE (id text, state text) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM allocator.check_version(_schema);
+    _now := coalesce(_now, extract(epoch FROM clock_timestamp()));
+    -- One statement, one snapshot: a job that moves meanwhile is seen in one place.
+    RETURN QUERY
+        SELECT known.id, known.state FROM (
+            SELECT given.id, CASE
+                WHEN EXISTS (SELECT FROM allocator.leases l WHERE l.queue_id = _queue AND l.id = given.id) THEN 'leased'
+                WHEN EXISTS (SELECT FROM allocator.dead d WHERE d.queue_id = _queue AND d.id = given.id) THEN 'dead'
+                WHEN EXISTS (SELECT FROM allocator.scheduled s
+                    WHERE s.queue_id = _queue AND s.id = given.id AND s.due_at > _now) THEN 'scheduled'
+                WHEN EXISTS (SELECT FROM allocator.jobs j WHERE j.queue_id = _queue AND j.id = given.id) THEN 'ready'
+                WHEN EXISTS (SELECT FROM allocator.cancelled c
+                    WHERE c.queue_id = _queue AND c.id = given.id AND c.cancelled_at > _now - 86400) THEN 'cancelled'
+                END AS state
+            FROM unnest(_ids) AS given (id)
+        ) AS known WHERE known.state IS NOT NULL;
+END $$;
