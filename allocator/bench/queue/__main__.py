@@ -95,7 +95,7 @@ def _servers(stack: ExitStack, wanted: list[str], result: Result, console: Conso
             result.not_measured.append(f"{backend}: {error}")
             console.print(f"[yellow]{backend} is not measured:[/] {error}")
             continue
-        console.print(server.describe(), highlight=False)
+        console.print(server.describe(), highlight=False, soft_wrap=True)
         result.fingerprint[backend] = server.describe()
         urls[backend] = server.url
     return urls

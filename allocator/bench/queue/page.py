@@ -28,7 +28,7 @@ h1{font-size:1.7rem;line-height:1.2;margin:0 0 .4rem}h2{font-size:1.2rem;margin:
 th,td{text-align:left;padding:.45rem .7rem .45rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:600;color:var(--soft)}td.n{white-space:nowrap;font-variant-numeric:tabular-nums}
 .yes{color:var(--good);font-weight:600;white-space:nowrap}.no{color:var(--bad);font-weight:600;white-space:nowrap}
-figure{margin:1rem 0}figure svg{max-width:100%;height:auto}figcaption{color:var(--soft);font-size:.9rem}
+figure{margin:1rem 0}figure svg{width:100%;min-width:34rem;max-width:46rem;height:auto}figcaption{color:var(--soft);font-size:.9rem}
 code{font-size:.9em}
 @media print{body{max-width:none;padding:0}h2{break-after:avoid}tr,figure{break-inside:avoid}}
 """
@@ -50,7 +50,7 @@ def render(result: Result) -> str:
 <style>{STYLE}</style></head><body>
 <main>
 <h1>What the queue costs</h1>
-<p class="lead">{_verdict(with_target, missed, result)}</p>
+{_verdict(with_target, missed, result)}
 <p class="soft">Measured {escape(result.started_at)} by <code>{escape(result.command)}</code>, in {rounds} rounds,
 each operation in turn with the bare limit of its backend; medians, and in brackets the least and the greatest round.
 On a shared machine rates come and go together: trust the ratios.</p>
@@ -71,14 +71,18 @@ On a shared machine rates come and go together: trust the ratios.</p>
 
 def _verdict(with_target: list[Row], missed: list[Row], result: Result) -> str:
     text = f"{len(with_target) - len(missed)} of {len(with_target)} targets were reached in this run."
-    if missed:
-        names = (f"{row.backend}, {row.operation} ({row.ratio or row.value})" for row in missed)
-        text += f" Missed: {'; '.join(names)}."
     if result.not_measured:
         text += f" {len(result.not_measured)} parts were not measured; they are listed below."
     if result.quick:
         text += " This was a quick run: small counts, for a look, not for a claim."
-    return escape(text)
+    if not missed:
+        return f'<p class="lead">{escape(text)}</p>'
+    items = "".join(
+        f"<li>{escape(row.backend)}, {escape(row.operation)}: {escape(row.ratio or row.value)}, target "
+        f"{escape(row.target)}</li>"
+        for row in missed
+    )
+    return f'<p class="lead">{escape(text)} Missed:</p><ul>{items}</ul>'
 
 
 def _not_measured(result: Result) -> str:
@@ -117,7 +121,7 @@ def _figure(figure: Figure | None, text: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{escape(text, quote=True)}"', 1)
-    return f"<figure>{svg}<figcaption>{escape(text)}</figcaption></figure>"
+    return f"<figure><div class=scroll>{svg}</div><figcaption>{escape(text)}</figcaption></figure>"
 
 
 def _axes_of(figure: Figure) -> "mpl.axes.Axes":
