@@ -5,6 +5,7 @@ import sys
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -21,7 +22,19 @@ app = typer.Typer(
     add_completion=False,
     help="A job queue whose word can be checked: in process, on Redis and on PostgreSQL.",
 )
-settings = Settings()
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "ALLOCATOR_" + "_".join(str(part) for part in problem["loc"]).upper()
+            print(f"allocator: {name}={problem['input']!r}: {problem['msg']}", file=sys.stderr)
+        sys.exit(2)
+
+
+settings = _settings()
 
 QueueUrl = Annotated[
     str, typer.Option("--queue", "-q", metavar="URL", help="redis://HOST:PORT/DB or postgresql://USER@HOST:PORT/DB")

@@ -41,7 +41,9 @@ def check_payload(payload: object, field: str = "payload") -> bool:
     try:
         return _check(payload, 0)
     except _Refused as refused:
-        raise InvalidJob(field + "".join(reversed(refused.path)), refused.problem) from None
+        # A key may be what was wrong, and an error that cannot be printed explains nothing.
+        place = "".join(reversed(refused.path)).encode("utf-8", "backslashreplace").decode()
+        raise InvalidJob(field + place, refused.problem) from None
 
 
 def _check(value: object, depth: int) -> bool:

@@ -28,7 +28,8 @@ h1{font-size:1.7rem;line-height:1.2;margin:0 0 .4rem}h2{font-size:1.2rem;margin:
 th,td{text-align:left;padding:.45rem .7rem .45rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:600;color:var(--soft)}td.n{white-space:nowrap;font-variant-numeric:tabular-nums}
 .yes{color:var(--good);font-weight:600;white-space:nowrap}.no{color:var(--bad);font-weight:600;white-space:nowrap}
-figure{margin:1rem 0}figure svg{width:100%;min-width:34rem;max-width:46rem;height:auto}figcaption{color:var(--soft);font-size:.9rem}
+figure{margin:1rem 0}figure svg{width:100%;min-width:34rem;max-width:46rem;height:auto}
+figcaption{color:var(--soft);font-size:.9rem}
 code{font-size:.9em}
 @media print{body{max-width:none;padding:0}h2{break-after:avoid}tr,figure{break-inside:avoid}}
 """

@@ -33,7 +33,7 @@ from allocator.queue.postgres.connecting import (
     masked,
     statements,
 )
-from allocator.queue.sessions import RECONNECT_S, Closing, ConnectionLost, Sessions
+from allocator.queue.sessions import RECONNECT_S, Closing, Sessions
 
 SCHEMA, FORMAT = 1, 1
 
