@@ -8,7 +8,7 @@ import msgspec
 from allocator.domain.backoff import Backoff
 from allocator.domain.errors import InvalidJob
 from allocator.domain.ids import new_id
-from allocator.domain.payload import check_payload
+from allocator.domain.payload import PLAIN_TYPES, check_payload
 
 PRIORITY_MIN, PRIORITY_MAX = -1000, 1000
 MAX_PAYLOAD_BYTES = 1024 * 1024
@@ -16,6 +16,7 @@ MAX_META_BYTES = 4096
 MAX_NAME_CHARS = 200
 MAX_RETRIES = 1_000_000
 MAX_DELAY_S = 10 * 365 * 86400.0
+NO_META: dict[str, str] = {}
 
 
 class Job(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
@@ -68,36 +69,46 @@ def prepare(job: Job) -> tuple[Job, bytes]:
         InvalidJob: Naming the field, before anything has left the process.
     """
     # What nearly every job has is told apart here by identity and type; `_check_fields` explains the rest.
+    kind, priority, max_retries, payload = job.type, job.priority, job.max_retries, job.payload
     if (
-        job.delay
-        or job.id
-        or job.meta
-        or job.timeout is not None
-        or job.backoff is not None
-        or job.failed_count
-        or job.enqueued_at is not None
-        or type(job.type) is not str
-        or not job.type.isascii()
-        or not 0 < len(job.type) <= MAX_NAME_CHARS
-        or type(job.priority) is not int
-        or not PRIORITY_MIN <= job.priority <= PRIORITY_MAX
-        or type(job.max_retries) is not int
-        or not 0 <= job.max_retries <= MAX_RETRIES
+        type(kind) is str
+        and kind.isascii()
+        and 0 < len(kind) <= MAX_NAME_CHARS
+        and type(priority) is int
+        and PRIORITY_MIN <= priority <= PRIORITY_MAX
+        and type(max_retries) is int
+        and 0 <= max_retries <= MAX_RETRIES
+        and type(job.delay) is float
+        and type(job.failed_count) is int
+        and not (job.delay or job.failed_count)
+        and job.id == ""
+        and job.meta == NO_META
+        and job.timeout is None
+        and job.backoff is None
+        and job.enqueued_at is None
     ):
+        stored = _copy(job)
+    else:
         _check_fields(job)
         stored = _copy(job)
         stored.id = ""
         stored.enqueued_at = None
+    has_tuples = False
+    if type(payload) is dict:
+        # A flat object of numbers needs no walk.
+        for key, item in payload.items():
+            if type(key) is not str or type(item) not in PLAIN_TYPES or not key.isascii():
+                has_tuples = check_payload(payload)
+                break
     else:
-        stored = _copy(job)
-    has_tuples = check_payload(job.payload)
+        has_tuples = check_payload(payload)
 
     try:
         record = _encode(stored)
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidJob("payload", f"cannot be encoded as JSON: {error}") from None
     if len(record) > MAX_PAYLOAD_BYTES:
-        size = len(_encode(job.payload))
+        size = len(_encode(payload))
         if size > MAX_PAYLOAD_BYTES:
             raise InvalidJob(
                 "payload",

@@ -8,7 +8,7 @@ MAX_DEPTH = 200
 """Deepest nesting of lists and objects. Far below the recursion limits of the encoder and of every reader."""
 
 
-_PLAIN = frozenset({int, bool, type(None)})
+PLAIN_TYPES = frozenset({int, bool, type(None)})
 """Types of which every value is JSON."""
 
 
@@ -31,13 +31,6 @@ def check_payload(payload: object, field: str = "payload") -> bool:
         InvalidJob: NaN or an infinity, a key that is not a string, a lone surrogate, any type that is not
             JSON's own (bytes, dates, sets, enums, …), or nesting deeper than MAX_DEPTH.
     """
-    if type(payload) is dict:
-        # What most payloads are, told without recursion.
-        for key, item in payload.items():
-            if type(key) is not str or not key.isascii() or type(item) not in _PLAIN:
-                break
-        else:
-            return False
     try:
         return _check(payload, 0)
     except _Refused as refused:
@@ -67,7 +60,7 @@ def _check(value: object, depth: int) -> bool:
         for key, item in value.items():
             if type(key) is not str:
                 raise _Refused(f"key {key!r} is a {type(key).__name__}; JSON keys are strings")
-            if key.isascii() and type(item) in _PLAIN:
+            if key.isascii() and type(item) in PLAIN_TYPES:
                 continue
             try:
                 _check_text(key)

@@ -68,7 +68,7 @@ class InProcessQueue(Queue):
             # The way of most calls, without lists and deadlines: nothing to sweep, and a job is there.
             with broker.lock:
                 now = broker.now()
-                if now < broker.next_sweep and broker.ready_count and not broker.paused:
+                if now < broker.next_sweep and len(broker.waiting) > broker.scheduled_count and not broker.paused:
                     lease = broker.lease(self.worker, now, now + self.lease_s)
                     if broker.waiters and broker.ready_count:
                         broker.woken.notify()

@@ -88,8 +88,9 @@ class Broker:
         self.leased: dict[str, Entry] = {}
         self.dead: dict[str, Entry] = {}
         self.ready: Ready[Entry] = Ready()
-        self.ready_count = 0
+        self.stale_count = 0
         self.scheduled: list[tuple[float, int, Entry]] = []
+        self.scheduled_count = 0
         self.next_sweep = math.inf
         # The dead in the order of their deaths, for pages; what left is skipped, and dropped once it is half.
         self.position = 0
@@ -108,6 +109,11 @@ class Broker:
         if self.waiters:
             self.woken.notify()
 
+    @property
+    def ready_count(self) -> int:
+        """Kept as a difference: enqueue and dequeue, the hot ones, have nothing to count."""
+        return len(self.waiting) - self.scheduled_count
+
     # In life-cycle order
 
     def put(self, job: Job, record: bytes, now: float) -> Job:
@@ -125,7 +131,6 @@ class Broker:
         if job.delay:
             self._schedule(entry, now + job.delay)
             return job
-        self.ready_count += 1
         self.ready.append(entry)
         if self.waiters:
             self.woken.notify()
@@ -139,6 +144,7 @@ class Broker:
                 break
             entry = heappop(scheduled)[2]
             if entry.state is SCHEDULED:
+                self.scheduled_count -= 1
                 self._make_ready(entry)
         self.reap(now, SWEEP_LIMIT, age_s, count)
 
@@ -172,6 +178,7 @@ class Broker:
         """The next ready job; there must be one."""
         while (entry := self.ready.peek()).state is not READY:
             self.ready.pop()
+            self.stale_count -= 1
         return entry
 
     def lease(self, worker: str, now: float, expires_at: float) -> Lease:
@@ -179,9 +186,9 @@ class Broker:
         pop = self.ready.pop
         entry = pop()
         while entry.state is not READY:
+            self.stale_count -= 1
             entry = pop()
         job_id = entry.job_id
-        self.ready_count -= 1
         self.token_count = count = self.token_count + 1
         del self.waiting[job_id]
         self.leased[job_id] = entry
@@ -228,12 +235,12 @@ class Broker:
 
     def _make_ready(self, entry: Entry) -> None:
         entry.state = READY
-        self.ready_count += 1
         self.ready.put_back(entry)
         self.wake_one()
 
     def _schedule(self, entry: Entry, due_at: float) -> None:
         entry.state = SCHEDULED
+        self.scheduled_count += 1
         entry.due_at = due_at
         heappush(self.scheduled, (due_at, entry.sequence, entry))
         if due_at < self.next_sweep:
@@ -301,13 +308,15 @@ class Broker:
 
     def cancel_waiting(self, job_id: str, now: float) -> None:
         entry = self.waiting.pop(job_id)
-        if entry.state is READY:
-            self.ready_count -= 1
+        if entry.state is SCHEDULED:
+            self.scheduled_count -= 1
+        else:
+            self.stale_count += 1
         self.cancel(entry, now)
-        if len(self.ready) > 2 * self.ready_count + 100:
+        if self.stale_count > self.ready_count + 100:
             self.ready = Ready(entry for entry in self.ready if entry.state is READY)
-        scheduled_count = len(self.waiting) - self.ready_count
-        if len(self.scheduled) > 2 * scheduled_count + 100:
+            self.stale_count = 0
+        if len(self.scheduled) > 2 * self.scheduled_count + 100:
             self.scheduled = [item for item in self.scheduled if item[2].state is SCHEDULED]
             heapify(self.scheduled)
 

@@ -19,11 +19,12 @@ E = TypeVar("E", bound=Placed)
 class _Lane(Generic[E]):
     """The jobs of one rank: those as they came, and those that came back to a place further in front."""
 
-    __slots__ = ("returned", "tail")
+    __slots__ = ("listed", "returned", "tail")
 
     def __init__(self) -> None:
         self.tail: deque[E] = deque()
         self.returned: list[tuple[int, E]] = []
+        self.listed = False
 
 
 class Ready(Generic[E]):
@@ -36,35 +37,44 @@ class Ready(Generic[E]):
     """
 
     def __init__(self, entries: Iterable[E] = ()) -> None:
+        # A lane is kept when it empties: there are at most 2,001 ranks, and the next job of one is likely on its way.
         self._lanes: dict[int, _Lane[E]] = {}
-        # Heap of the ranks whose lanes are not empty.
+        # Heap of ranks: every lane that is not empty is in it, and some that are, until they come to the top.
         self._ranks: list[int] = []
         for entry in entries:
             self.put_back(entry)
 
     def append(self, entry: E) -> None:
         """Add a job with a sequence higher than any before."""
-        lane = self._lanes.get(entry.rank) or self._new_lane(entry.rank)
-        tail = lane.tail
-        if not tail and not lane.returned:
-            heappush(self._ranks, entry.rank)
-        tail.append(entry)
+        lane = self._lanes.get(entry.rank)
+        if lane is None or not lane.listed:
+            lane = self._list(entry.rank)
+        lane.tail.append(entry)
 
     def put_back(self, entry: E) -> None:
         """Add a job at the place that its sequence says."""
-        lane = self._lanes.get(entry.rank) or self._new_lane(entry.rank)
-        if not lane.tail and not lane.returned:
-            heappush(self._ranks, entry.rank)
+        lane = self._lanes.get(entry.rank)
+        if lane is None or not lane.listed:
+            lane = self._list(entry.rank)
         heappush(lane.returned, (entry.sequence, entry))
 
-    def _new_lane(self, rank: int) -> _Lane[E]:
-        # Kept when it empties: there are at most 2,001 ranks, and the next job of this one is likely on its way.
-        self._lanes[rank] = lane = _Lane[E]()
+    def _list(self, rank: int) -> _Lane[E]:
+        lane = self._lanes.setdefault(rank, _Lane())
+        lane.listed = True
+        heappush(self._ranks, rank)
         return lane
+
+    def _first(self) -> _Lane[E]:
+        while True:
+            lane = self._lanes[self._ranks[0]]
+            if lane.tail or lane.returned:
+                return lane
+            heappop(self._ranks)
+            lane.listed = False
 
     def peek(self) -> E:
         """The first job; there must be one."""
-        lane = self._lanes[self._ranks[0]]
+        lane = self._first()
         returned, tail = lane.returned, lane.tail
         if returned and (not tail or returned[0][0] < tail[0].sequence):
             return returned[0][1]
@@ -73,17 +83,14 @@ class Ready(Generic[E]):
     def pop(self) -> E:
         """Take out the first job; there must be one."""
         lane = self._lanes[self._ranks[0]]
+        if not lane.returned:
+            if lane.tail:
+                return lane.tail.popleft()
+            lane = self._first()
         returned, tail = lane.returned, lane.tail
-        if returned:
-            entry = heappop(returned)[1] if not tail or returned[0][0] < tail[0].sequence else tail.popleft()
-        else:
-            entry = tail.popleft()
-        if not tail and not returned:
-            heappop(self._ranks)
-        return entry
-
-    def __len__(self) -> int:
-        return sum(len(lane.tail) + len(lane.returned) for lane in self._lanes.values())
+        if returned and (not tail or returned[0][0] < tail[0].sequence):
+            return heappop(returned)[1]
+        return tail.popleft()
 
     def __iter__(self) -> Iterator[E]:
         """All of them, in no particular order."""

@@ -11,6 +11,7 @@ the replica.
 import hashlib
 import logging
 import math
+import threading
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -191,7 +192,8 @@ class RedisQueue(Queue):
                 session.command("BZPOPMIN", key, f"{max(seconds, 0.001):.3f}")
             finally:
                 if self._closed:
-                    self._pass_on()
+                    # Beside it, because a server that does not answer must not hold up a dequeue that was ended.
+                    threading.Thread(target=self._pass_on, daemon=True).start()
 
         self._sessions.wait(block)
 
@@ -255,7 +257,7 @@ class RedisQueue(Queue):
         return bool(self._run("cancel", job_id)[0])
 
     def _reap(self, limit: int) -> list[str]:
-        return [job_id.decode() for job_id in self._run("reap", limit, *self._dead_options)]
+        return [job_id.decode("utf-8", "surrogateescape") for job_id in self._run("reap", limit, *self._dead_options)]
 
     def _set_paused(self, paused: bool) -> None:
         self._run("pause", int(paused))
@@ -290,7 +292,7 @@ def _lease(job_id: bytes, record: bytes, state: bytes) -> tuple[Lease, str]:
     try:
         job = restore(job_id.decode(), body, int(failed), int(header.split(b" ")[4]) / 1e6)
     except (msgspec.DecodeError, ValueError, IndexError) as error:
-        job = damaged_job(job_id.decode("utf-8", "replace"))
+        job = damaged_job(job_id.decode("utf-8", "surrogateescape"))
         problem = str(error)
     lease = Lease(
         job,
@@ -314,10 +316,15 @@ def _stored_job(job_id: str, record: bytes, failed_count: int) -> Job:
 
 def _dead_letter(job_id: bytes, position: bytes, record: bytes, info: bytes, attempts: list[bytes]) -> DeadLetter:
     numbers, _, blob = info.partition(b"\n")
-    dead_us, failed_count, attempt_count = (int(part) for part in numbers.split(b" ")[:3])
+    try:
+        dead_us, failed_count, attempt_count = (int(part) for part in numbers.split(b" ")[:3])
+        error = _decode_failure(blob).error
+    except (msgspec.DecodeError, ValueError) as problem:
+        dead_us, failed_count, attempt_count = 0, 0, len(attempts)
+        error = f"damaged record: what was noted about this dead letter cannot be read ({problem})"
     return DeadLetter(
-        _stored_job(job_id.decode("utf-8", "replace"), record, failed_count),
-        _decode_failure(blob).error,
+        _stored_job(job_id.decode("utf-8", "surrogateescape"), record, failed_count),
+        error,
         [_attempt(entry) for entry in attempts],
         attempt_count,
         dead_us / 1e6,
@@ -327,13 +334,16 @@ def _dead_letter(job_id: bytes, position: bytes, record: bytes, info: bytes, att
 
 def _attempt(entry: bytes) -> Attempt:
     head, _, blob = entry.partition(b"\n")
-    number, leased_us, failed_us, worker = head.split(b" ", 3)
-    failure = _decode_failure(blob)
-    return Attempt(
-        int(number),
-        failure.error,
-        failure.traceback,
-        worker.decode("utf-8", "replace"),
-        int(leased_us) / 1e6,
-        int(failed_us) / 1e6,
-    )
+    try:
+        number, leased_us, failed_us, worker = head.split(b" ", 3)
+        failure = _decode_failure(blob)
+        return Attempt(
+            int(number),
+            failure.error,
+            failure.traceback,
+            worker.decode("utf-8", "replace"),
+            int(leased_us) / 1e6,
+            int(failed_us) / 1e6,
+        )
+    except (msgspec.DecodeError, ValueError) as problem:
+        return Attempt(0, f"damaged record: this attempt cannot be read ({problem})", None, "", 0.0, 0.0)

@@ -24,6 +24,8 @@ OPTIONS: dict[str, Any] = {
     # Repeats are ours to make: they must carry the call number of the first try.
     "retry": Retry(NoBackoff(), 0),
     "protocol": 2,
+    # An id that is no text came from elsewhere, and must find its way back to be purged.
+    "encoding_errors": "surrogateescape",
 }
 
 HOW_TO_START = "start one with `python -m allocator.services --redis-port 6379`, or correct the URL"
@@ -78,6 +80,10 @@ class Single(Server):
     """One server, by redis://, rediss:// or unix://."""
 
     def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        # redis-py takes whatever is no number for database 0.
+        if parts.scheme != "unix" and not parts.path.strip("/").isdigit() and parts.path.strip("/"):
+            raise ValueError(f"the database {parts.path.strip('/')!r} is not a number")
         self._pool = redis.ConnectionPool.from_url(url, **OPTIONS)
 
     def connect(self, key: str) -> Connection:
@@ -95,6 +101,8 @@ class Watched(Server):
             raise ValueError(
                 f"url: {masked(url)} names no service; write redis+sentinel://HOST:26379/SERVICE, e.g. …/mymaster/0"
             )
+        if database and not database.isdigit():
+            raise ValueError(f"url: the database {database!r} in {masked(url)} is not a number")
         account = {"username": parts.username, "password": parts.password, "db": int(database or 0)}
         sentinel = Sentinel(hosts_of(url, 26379), sentinel_kwargs=dict(OPTIONS), **OPTIONS, **account)
         self._pool = sentinel.master_for(service).connection_pool
@@ -134,8 +142,13 @@ class Cluster(Server):
 
 def _connected(pool: Any) -> Connection:
     # Not the pool's make_connection: it counts what it makes against a limit, and ours never come back to it.
-    connection: Connection = pool.connection_class(**pool.connection_kwargs)
+    # A server that takes the connection and then is silent must be told as soon as one that does not take it.
+    options = {**pool.connection_kwargs, "socket_timeout": CONNECT_S}
+    connection: Connection = pool.connection_class(**options)
     connection.connect()
+    connection.socket_timeout = pool.connection_kwargs["socket_timeout"]
+    if connection._sock is not None:
+        connection._sock.settimeout(connection.socket_timeout)
     return connection
 
 
@@ -228,6 +241,8 @@ class RedisSession(Session):
             return QueueUnavailable(
                 f"Redis at {where} refused the credentials ({text}): check user and password in the URL"
             )
+        if isinstance(error, exceptions.InvalidResponse) or "Protocol error" in text:
+            return QueueUnavailable(f"what answers at {where} is no Redis ({text}): check host and port in the URL")
         if isinstance(error, exceptions.NoPermissionError):
             return QueueUnavailable(
                 f"Redis at {where} forbids a command to this user ({text}): allow it EVALSHA, EVAL, BZPOPMIN and the "
