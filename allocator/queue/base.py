@@ -430,7 +430,8 @@ class Queue(ABC):
         """
         Close this object: every dequeue, blocked or later, returns nothing; `enqueue` raises QueueClosed.
 
-        Local and idempotent. Leases that are held may still be settled and extended.
+        Local and idempotent. Leases that are held may still be settled and extended. A dequeue that waits ends at once;
+        one that is just asking a server which does not answer ends with that call, lest it leaves leases behind.
         """
         if self._forked or self._closed:
             return

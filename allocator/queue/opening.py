@@ -34,7 +34,8 @@ def open_queue(url: str, **options: Any) -> Queue:
 
             return PostgresQueue(url, **options)
         case _:
+            # The scheme alone: the rest may hold a password.
             raise ValueError(
-                f"url: {scheme or url!r} is no known backend; use memory://, redis://HOST:PORT/DB, rediss://…, "
+                f"url: {scheme!r} is the scheme of no known backend; use memory://, redis://HOST:PORT/DB, rediss://…, "
                 "redis+sentinel://…, redis+cluster://… or postgresql://USER@HOST:PORT/DB"
             )

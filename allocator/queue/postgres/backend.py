@@ -48,6 +48,11 @@ ERASED_AT_A_TIME = 20_000
 _INSTALL_LOCK = 0x616C6C6F6361746F
 """Key of the advisory lock under which the tables are made: the bytes of "allocato"."""
 
+_HAS_TABLES = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'allocator' AND c.relname = 'version')
+"""
+
 _FILES = {
     file.name.removesuffix(".sql"): file.read_text("utf-8")
     for file in (resources.files("allocator.queue.postgres") / "sql").iterdir()
@@ -96,25 +101,28 @@ class PostgresQueue(Queue):
 
     def _open(self, session: PostgresSession) -> None:
         """With each new connection: are the tables there and ours, and which queue is it?"""
-        if session.query("SELECT to_regclass('allocator.version')").get_value(0, 0) is None:
-            self._install(session)
-        version = session.query("SELECT max(version) FROM allocator.version").get_value(0, 0)
-        if version is None or int(version) < SCHEMA:
+        if self._installed(session) < SCHEMA:
             self._install(session)
         reply = session.run(_STATEMENTS["open"], (SCHEMA, self.name))
         self._queue_id = integer(reply.get_value(0, 0) or b"")
+
+    def _installed(self, session: PostgresSession) -> int:
+        """The version of the tables; 0 when there are none."""
+        # Asked of the catalogue's own tables: a name looked up by itself may be remembered as missing from before a wait.
+        if session.query(_HAS_TABLES).get_value(0, 0) == b"f":
+            return 0
+        version = session.query("SELECT max(version) FROM allocator.version").get_value(0, 0)
+        return 0 if version is None else int(version)
 
     def _install(self, session: PostgresSession) -> None:
         """Make the tables, or bring them up to this version; one client at a time, all or nothing."""
         session.query(f"BEGIN; SELECT pg_advisory_xact_lock({_INSTALL_LOCK})")
         try:
-            session.query(_FILES["schema"])
-            version = session.query("SELECT max(version) FROM allocator.version").get_value(0, 0)
-            if version is None or int(version) < SCHEMA:
-                functions = "".join(source for name, source in _FILES.items() if name != "schema")
-                session.query(
-                    f"{functions} DELETE FROM allocator.version; INSERT INTO allocator.version VALUES ({SCHEMA})"
-                )
+            # Whoever waited here finds the work done, and must not lock tables that others use by now.
+            if self._installed(session) < SCHEMA:
+                operations = [source for name, source in _FILES.items() if name != "schema"]
+                session.query("".join([_FILES["schema"], *operations]))
+                session.query(f"DELETE FROM allocator.version; INSERT INTO allocator.version VALUES ({SCHEMA})")
             session.query("COMMIT")
         except BaseException:
             # Closing the connection rolls everything back.
@@ -135,9 +143,7 @@ class PostgresQueue(Queue):
     def _look(self, name: str, *arguments: Any) -> pq.abc.PGresult:
         """Call a function that only reads."""
         statement = _STATEMENTS[name]
-        return self._sessions.call(
-            lambda session: session.run(statement, (SCHEMA, self._queue_id, *arguments))
-        )
+        return self._sessions.call(lambda session: session.run(statement, (SCHEMA, self._queue_id, *arguments)))
 
     def _now(self) -> float | None:
         return None if self.clock is None else self.clock.now()
@@ -163,9 +169,7 @@ class PostgresQueue(Queue):
             return super().enqueue(job)
         return self.enqueue_many([job], connection)[0]
 
-    def enqueue_many(
-        self, jobs: Iterable[Job], connection: "psycopg.Connection[Any] | None" = None
-    ) -> list[Job]:
+    def enqueue_many(self, jobs: Iterable[Job], connection: "psycopg.Connection[Any] | None" = None) -> list[Job]:
         """Accept all of the jobs or none; see `Queue.enqueue_many`, and `enqueue` for `connection`."""
         if connection is None:
             return super().enqueue_many(jobs)
@@ -174,6 +178,8 @@ class PostgresQueue(Queue):
         return self._enqueue_within(connection, prepared) if prepared else []
 
     def _enqueue(self, prepared: list[tuple[Job, bytes]]) -> list[Job]:
+        if len(prepared) == 1:
+            return [self._enqueue_one(*prepared[0])]
         arguments = _enqueue_arguments(prepared)
         notify = self._notifies(min(job.delay for job, _ in prepared))
         reply = self._run("enqueue", notify, *arguments)
@@ -188,9 +194,25 @@ class PostgresQueue(Queue):
             jobs[at] = _stored_job(jobs[at].id, record, integer(failed), instant(enqueued_at))
         return jobs
 
-    def _enqueue_within(
-        self, connection: "psycopg.Connection[Any]", prepared: list[tuple[Job, bytes]]
-    ) -> list[Job]:
+    def _enqueue_one(self, job: Job, record: bytes) -> Job:
+        reply = self._run(
+            "enqueue_one",
+            self._notifies(job.delay),
+            job.id,
+            job.priority,
+            job.max_retries,
+            job.delay,
+            job.failed_count,
+            record,
+        )
+        stored = reply.get_value(0, 0)
+        accepted_at = instant(reply.get_value(0, 2) or b"")
+        if stored is None:
+            job.enqueued_at = accepted_at
+            return job
+        return _stored_job(job.id, stored, integer(reply.get_value(0, 1) or b""), accepted_at)
+
+    def _enqueue_within(self, connection: "psycopg.Connection[Any]", prepared: list[tuple[Job, bytes]]) -> list[Job]:
         # Always with a wake-up: it is sent at the caller's commit, which is later than anything known here.
         arguments = (SCHEMA, self.name, self._now(), *_enqueue_arguments(prepared))
         query = (
@@ -228,7 +250,7 @@ class PostgresQueue(Queue):
                 return [], math.inf
             if reply.get_value(0, 0) is None:
                 next_s = reply.get_value(0, 7)
-                return [], math.inf if next_s is None else instant(next_s)
+                return [], math.inf if next_s is None else max(0.0, instant(next_s))
             leases, damaged = self._leases(reply)
             if damaged:
                 self._settle([], damaged)
@@ -261,16 +283,17 @@ class PostgresQueue(Queue):
         return leases, damaged
 
     def _wait(self, seconds: float) -> None:
-        # No wake-up is missed between a look and this wait: a notification stays with the connection that listens
-        # until it is read here, and a connection that has only begun to listen says so, which leads to another look.
-        # Nor by those who enqueue without notifying: they do so within NOTIFY_EVERY_S of a notification, while
-        # everybody it woke still looks by itself.
+        # Between a look and this wait no wake-up is missed: a notification stays with the connection that listens until
+        # it is read here. A connection that has only begun to listen may have missed one, so the next look comes soon.
+        # Those who enqueue without notifying do so within NOTIFY_EVERY_S of a notification, while everybody whom that
+        # one woke still looks by himself.
         if time.monotonic() < self._look_until:
             time.sleep(min(seconds, LOOK_EVERY_S))
             return
+        channel = f"allocator_{self._queue_id}"
 
         def block(session: PostgresSession) -> None:
-            if not self._closed and session.wait(f"allocator_{self._queue_id}", seconds):
+            if not self._closed and session.wait(channel, seconds, LOOK_FOR_S):
                 self._look_until = time.monotonic() + LOOK_FOR_S
 
         self._sessions.wait(block)
@@ -278,13 +301,18 @@ class PostgresQueue(Queue):
     def _extend(self, leases: Sequence[Lease], seconds: float) -> list[Lease]:
         ids, tokens = [lease.job.id for lease in leases], [lease.token for lease in leases]
         reply = self._run("extend", seconds, ids, tokens)
-        held = set()
+        # By token: a lease that was given twice is extended once, and still held.
+        held: dict[str, tuple[float, bool]] = {}
         for row in range(reply.ntuples):
-            index = integer(reply.get_value(row, 0) or b"") - 1
-            held.add(index)
-            leases[index].expires_at = instant(reply.get_value(row, 1) or b"")
-            leases[index].cancelled = reply.get_value(row, 2) == b"\1"
-        return [lease for index, lease in enumerate(leases) if index not in held]
+            index, expires_at, cancelled = (reply.get_value(row, column) or b"" for column in range(3))
+            held[tokens[integer(index) - 1]] = instant(expires_at), cancelled == b"\1"
+        lost = []
+        for lease in leases:
+            if lease.token in held:
+                lease.expires_at, lease.cancelled = held[lease.token]
+            else:
+                lost.append(lease)
+        return lost
 
     def _settle(self, acks: list[Lease], others: list[Settlement]) -> list[Lease]:
         leases = [*acks, *(other.lease for other in others)]
@@ -318,9 +346,7 @@ class PostgresQueue(Queue):
 
     def _dead_page(self, position: int, limit: int) -> list[DeadLetter]:
         reply = self._look("dead_page", position, limit)
-        return [
-            _dead_letter([reply.get_value(row, column) for column in range(9)]) for row in range(reply.ntuples)
-        ]
+        return [_dead_letter([reply.get_value(row, column) for column in range(9)]) for row in range(reply.ntuples)]
 
     def _dead_position(self, job_id: str) -> int | None:
         if not _is_storable(job_id):
@@ -360,7 +386,7 @@ class PostgresQueue(Queue):
 def _enqueue_arguments(prepared: list[tuple[Job, bytes]]) -> tuple[list[Any] | None, ...]:
     delays = failed = None
     if any(job.delay or job.failed_count for job, _ in prepared):
-        delays = [job.delay for job, _ in prepared]
+        delays = [float(job.delay) for job, _ in prepared]
         failed = [job.failed_count for job, _ in prepared]
     return (
         [job.id for job, _ in prepared],

@@ -53,9 +53,7 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "10s",
     "client_min_messages": "warning",
 }
-_PREPARE_SESSION = "SELECT " + ", ".join(
-    f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items()
-)
+_PREPARE_SESSION = "SELECT " + ", ".join(f"set_config('{name}', '{value}', false)" for name, value in _SETTINGS.items())
 
 # Codes of errors that pass, so that the call is made again under the same number.
 _PASSING = {
@@ -140,7 +138,12 @@ def _array(oid: int, encode: Encode) -> Encode:
     def encode_array(values: Sequence[Any]) -> bytes:
         if not values:
             return _ARRAY.pack(0, 0, oid, 0, 1)[:12]
-        parts = [_ARRAY.pack(1, 1, oid, len(values), 1)]
+        head = _ARRAY.pack(1, 1, oid, len(values), 1)
+        if values[0] is not None and values.count(values[0]) == len(values):
+            # The same all along, as priorities often are.
+            raw = encode(values[0])
+            return head + (pack_size(len(raw)) + raw) * len(values)
+        parts = [head]
         for value in values:
             if value is None:
                 parts.append(b"\xff\xff\xff\xff")
@@ -186,18 +189,21 @@ class Statement(NamedTuple):
     text: bytes
     encoders: tuple[Encode, ...]
     formats: list[int]
+    is_bulk: bool
 
 
 def statements(source: str) -> dict[str, Statement]:
     """The functions that an SQL file defines, by name; its signatures are the only description of their arguments."""
     found = {}
-    for name, arguments in re.findall(r"FUNCTION allocator\.(\w+)\(([^)]*)\)", source):
-        types = [argument.split(None, 1)[1].strip() for argument in arguments.split(",")]
+    for name, arguments in re.findall(r"FUNCTION allocator\.(\w+)\(([^)]+)\)", source):
+        named = [argument.split(None, 1) for argument in arguments.split(",")]
+        types = [words[1].strip() for words in named if words[0] != "OUT"]
         marks = ", ".join(f"${number}" for number in range(1, len(types) + 1))
         if all(type in ENCODERS for type in types):
             encoders = tuple(ENCODERS[type] for type in types)
             text = f"SELECT * FROM allocator.{name}({marks})"
-            found[name] = Statement(name.encode(), text.encode(), encoders, [1] * len(types))
+            is_bulk = "bytea[]" in types
+            found[name] = Statement(name.encode(), text.encode(), encoders, [1] * len(types), is_bulk)
     return found
 
 
@@ -274,6 +280,8 @@ class PostgresSession(Session):
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise ConnectionLost(f"it did not answer within {CONNECT_S:g} s")
         text = " ".join(pgconn.get_error_message().split())
+        if text.startswith("invalid "):
+            raise ValueError(f"url: {masked(self._url)}: {text}")
         for sign, help in _AT_CONNECT_HELP:
             # Errors that the server sends, not those about the way to it.
             if "FATAL" in text and sign in text and not any(passing in text for passing in _AT_CONNECT_PASSING):
@@ -315,8 +323,8 @@ class PostgresSession(Session):
             else:
                 pgconn.send_query_params(statement.text, values, None, statement.formats, 1)
             reply_s = REPLY_S
-            if len(values) > 6:
-                reply_s += sum(len(value) for value in values if value is not None) / SLOWEST_BYTES_PER_S
+            if statement.is_bulk:
+                reply_s += sum(map(len, filter(None, values))) / SLOWEST_BYTES_PER_S
             return self._reply(pgconn, reply_s)
         except psycopg.Error as error:
             raise ConnectionLost(str(error).strip()) from error
@@ -330,12 +338,12 @@ class PostgresSession(Session):
         except psycopg.Error as error:
             raise ConnectionLost(str(error).strip()) from error
 
-    def wait(self, channel: str, seconds: float) -> bool:
+    def wait(self, channel: str, seconds: float, first_s: float) -> bool:
         """
         Block until the channel is notified, or the time is up; tells whether it was notified.
 
-        The first wait on a connection only begins to listen, and says that it was notified: whatever was enqueued
-        before must be looked for, from then on nothing is missed.
+        The first wait on a connection begins to listen, and is over after `first_s` at the latest: what was notified
+        before must be looked for.
         """
         with self._lock:
             pgconn = self._connected()
@@ -344,7 +352,7 @@ class PostgresSession(Session):
             if self._channel != channel:
                 self.query(f"LISTEN {channel}")
                 self._channel = channel
-                return True
+                seconds = min(seconds, first_s)
             deadline = time.monotonic() + seconds
             while True:
                 self._note_notifies(pgconn)
@@ -417,9 +425,7 @@ class PostgresSession(Session):
 
     def unavailable(self, lost: ConnectionLost) -> QueueUnavailable:
         """What to raise once a lost connection can no longer be waited out."""
-        return QueueUnavailable(
-            f"no PostgreSQL at {masked(self._url)} ({lost}): is it running? {HOW_TO_START}"
-        )
+        return QueueUnavailable(f"no PostgreSQL at {masked(self._url)} ({lost}): is it running? {HOW_TO_START}")
 
 
 def explained(code: str, text: str, where: str) -> AllocatorError | ConnectionLost:
@@ -439,8 +445,8 @@ def explained(code: str, text: str, where: str) -> AllocatorError | ConnectionLo
         return ConnectionLost(text)
     if code.startswith("53"):
         return QueueFull(
-            f"PostgreSQL at {where} has no room for the change ({text}); nothing was changed. Free disk or memory there, "
-            "purge dead letters, or let workers drain the queue"
+            f"PostgreSQL at {where} has no room for the change ({text}); nothing was changed. Free disk or memory "
+            "there, purge dead letters, or let workers drain the queue"
         )
     if code == "42501":
         return QueueUnavailable(

@@ -227,7 +227,7 @@ class RedisQueue(Queue):
             arguments += (lease.job.id, lease.token)
         for lease, verb, delay, error, traceback in others:
             failure = _encode(_Failure(error, traceback))
-            arguments += (lease.job.id, lease.token, verb, round(delay * 1e6), failure)
+            arguments += (_raw(lease.job.id), lease.token, verb, round(delay * 1e6), failure)
         leases = [*acks, *(other.lease for other in others)]
         return [leases[int(index) - 1] for index in self._run("settle", *arguments)]
 
@@ -248,16 +248,16 @@ class RedisQueue(Queue):
         return None if score is None else int(float(score))
 
     def _requeue(self, ids: list[str]) -> int:
-        return int(self._run("requeue", *ids)[0])
+        return int(self._run("requeue", *map(_raw, ids))[0])
 
     def _purge(self, ids: list[str]) -> int:
-        return int(self._run("purge", *ids)[0])
+        return int(self._run("purge", *map(_raw, ids))[0])
 
     def _cancel(self, job_id: str) -> bool:
         return bool(self._run("cancel", job_id)[0])
 
     def _reap(self, limit: int) -> list[str]:
-        return [job_id.decode("utf-8", "surrogateescape") for job_id in self._run("reap", limit, *self._dead_options)]
+        return [_text(job_id) for job_id in self._run("reap", limit, *self._dead_options)]
 
     def _set_paused(self, paused: bool) -> None:
         self._run("pause", int(paused))
@@ -284,6 +284,15 @@ class RedisQueue(Queue):
 # From bytes to values of the domain
 
 
+def _text(job_id: bytes) -> str:
+    """An id. One that is no text came from elsewhere, and must find its way back to be purged."""
+    return job_id.decode("utf-8", "surrogateescape")
+
+
+def _raw(job_id: str) -> bytes:
+    return job_id.encode("utf-8", "surrogateescape")
+
+
 def _lease(job_id: bytes, record: bytes, state: bytes) -> tuple[Lease, str]:
     """The lease, and what is wrong with the record (then the job is a stand-in)."""
     token, expires, _, _, _, _, failed, _, due, leased, _, worker = state.split(b" ", 11)
@@ -292,7 +301,7 @@ def _lease(job_id: bytes, record: bytes, state: bytes) -> tuple[Lease, str]:
     try:
         job = restore(job_id.decode(), body, int(failed), int(header.split(b" ")[4]) / 1e6)
     except (msgspec.DecodeError, ValueError, IndexError) as error:
-        job = damaged_job(job_id.decode("utf-8", "surrogateescape"))
+        job = damaged_job(_text(job_id))
         problem = str(error)
     lease = Lease(
         job,
@@ -323,7 +332,7 @@ def _dead_letter(job_id: bytes, position: bytes, record: bytes, info: bytes, att
         dead_us, failed_count, attempt_count = 0, 0, len(attempts)
         error = f"damaged record: what was noted about this dead letter cannot be read ({problem})"
     return DeadLetter(
-        _stored_job(job_id.decode("utf-8", "surrogateescape"), record, failed_count),
+        _stored_job(_text(job_id), record, failed_count),
         error,
         [_attempt(entry) for entry in attempts],
         attempt_count,

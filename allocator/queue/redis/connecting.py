@@ -24,8 +24,6 @@ OPTIONS: dict[str, Any] = {
     # Repeats are ours to make: they must carry the call number of the first try.
     "retry": Retry(NoBackoff(), 0),
     "protocol": 2,
-    # An id that is no text came from elsewhere, and must find its way back to be purged.
-    "encoding_errors": "surrogateescape",
 }
 
 HOW_TO_START = "start one with `python -m allocator.services --redis-port 6379`, or correct the URL"

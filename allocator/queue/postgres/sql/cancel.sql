@@ -9,7 +9,7 @@ DECLARE
     _sequence bigint;
     _found boolean := false;
 BEGIN
-    _now := coalesce(_now, extract(epoch FROM clock_timestamp()));
+    _now := coalesce(_now, date_part('epoch', clock_timestamp()));
     IF NOT allocator.begin(_schema, _queue, _client, _call, _now) THEN
         RETURN (SELECT reply IS NOT NULL FROM allocator.clients WHERE id = _client);
     END IF;

@@ -1,6 +1,5 @@
 -- counts.sql: jobs now ready, scheduled, leased and dead; done, cancelled and purged since the queue began.
 -- A due job counts as ready although nobody has promoted it yet, an expired lease as leased until it is reaped.
--- There is no counter that every transaction would have to wait for; the rows are counted.
 CREATE OR REPLACE FUNCTION allocator.counts(_schema integer, _queue integer, _now double precision)
 RETURNS TABLE (
     ready bigint, scheduled bigint, leased bigint, dead bigint, done bigint, cancelled bigint, purged bigint
@@ -8,17 +7,18 @@ RETURNS TABLE (
 #variable_conflict use_column
 BEGIN
     PERFORM allocator.check_version(_schema);
-    _now := coalesce(_now, extract(epoch FROM clock_timestamp()));
+    _now := coalesce(_now, date_part('epoch', clock_timestamp()));
+    -- One statement, one snapshot: the figures of all clients and the rows are of the same instant.
     RETURN QUERY
-        SELECT (SELECT count(*) FROM allocator.ready r WHERE r.queue_id = _queue) + s.due, s.later,
-            (SELECT count(*) FROM allocator.leases l WHERE l.queue_id = _queue),
-            (SELECT count(*) FROM allocator.dead d WHERE d.queue_id = _queue),
-            (q.done + c.done)::bigint, (q.cancelled + c.cancelled)::bigint, (q.purged + c.purged)::bigint
-        FROM allocator.queues q,
-            (SELECT count(*) FILTER (WHERE due_at <= _now) AS due, count(*) FILTER (WHERE due_at > _now) AS later
-                FROM allocator.scheduled WHERE queue_id = _queue) AS s,
-            (SELECT coalesce(sum(done), 0) AS done, coalesce(sum(cancelled), 0) AS cancelled,
-                    coalesce(sum(purged), 0) AS purged
-                FROM allocator.clients WHERE queue_id = _queue) AS c
-        WHERE q.id = _queue;
+        SELECT (w.waiting - s.later)::bigint, s.later, l.leased, d.dead, w.done::bigint, w.cancelled::bigint,
+            w.purged::bigint
+        FROM (SELECT count(*) AS later FROM allocator.scheduled WHERE -queue_id = -_queue AND due_at > _now) AS s,
+            (SELECT count(*) AS leased FROM allocator.leases WHERE queue_id = _queue) AS l,
+            (SELECT count(*) AS dead FROM allocator.dead WHERE queue_id = _queue) AS d,
+            LATERAL (SELECT sum(accepted) - sum(done) - sum(cancelled) - sum(purged) - l.leased - d.dead AS waiting,
+                    sum(done) AS done, sum(cancelled) AS cancelled, sum(purged) AS purged
+                FROM (SELECT accepted, done, cancelled, purged FROM allocator.queues WHERE id = _queue
+                    UNION ALL
+                    SELECT accepted, done, cancelled, purged FROM allocator.clients WHERE queue_id = _queue) AS figures
+            ) AS w;
 END $$;

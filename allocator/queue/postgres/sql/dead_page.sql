@@ -14,8 +14,9 @@ BEGIN
             (SELECT json_agg(json_build_array(a.number, a.error, a.traceback, a.worker, a.leased_at, a.failed_at)
                     ORDER BY a.ordinal)::text
                 FROM allocator.attempts a WHERE a.queue_id = _queue AND a.id = d.id)
-        FROM allocator.dead d LEFT JOIN allocator.jobs j ON j.queue_id = _queue AND j.id = d.id
-        WHERE d.queue_id = _queue AND d.position > _position
+        FROM allocator.dead d LEFT JOIN LATERAL (
+            SELECT * FROM allocator.jobs WHERE queue_id = _queue AND id = d.id OFFSET 0) AS j ON true
+        WHERE -d.queue_id = -_queue AND d.position > _position
         ORDER BY d.position LIMIT _limit;
 END $$;
 

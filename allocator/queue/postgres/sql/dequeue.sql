@@ -3,7 +3,7 @@
 -- _age, _keep   of dead letters: seconds, and how many
 -- Returns a row for each lease, in queue order: id, record (null when it is missing), enqueued_at, failed_count, token,
 -- due_at, leased_at, expires_at. Without leases one row with id null, whose expires_at is the number of seconds until
--- the next due time or expiry, null when there is none.
+-- the next due time or expiry (may be negative), null when there is none.
 -- A job that has lost a lease before comes alone. Raises AL002, and takes nothing, when the next record is too new.
 -- Invariant: rows move between ready, scheduled and leases within this one transaction; jobs stays as it is.
 CREATE OR REPLACE FUNCTION allocator.dequeue(
@@ -18,17 +18,16 @@ DECLARE
     _prefix text := _client || '-' || _call || '-';
     _swept integer := 0;
     _taken integer := 0;
-    _stop_rank smallint := 32767;
-    _stop_sequence bigint := 0;
     _newer_id text;
     _newer_format smallint;
 BEGIN
-    _now := coalesce(_now, extract(epoch FROM clock_timestamp()));
+    _now := coalesce(_now, date_part('epoch', clock_timestamp()));
     IF NOT allocator.begin(_schema, _queue, _client, _call, _now) THEN
         -- The leases of the first try, as far as they still stand.
         RETURN QUERY
             SELECT l.id, j.record, j.enqueued_at, l.failed_count, l.token, l.due_at, l.leased_at, l.expires_at
-            FROM allocator.leases l LEFT JOIN allocator.jobs j ON j.queue_id = _queue AND j.id = l.id
+            FROM allocator.leases l LEFT JOIN LATERAL (
+                SELECT * FROM allocator.jobs WHERE queue_id = _queue AND id = l.id OFFSET 0) AS j ON true
             WHERE l.queue_id = _queue AND starts_with(l.token, _prefix)
             ORDER BY l.rank, l.sequence;
         IF NOT FOUND THEN
@@ -37,10 +36,10 @@ BEGIN
         RETURN;
     END IF;
 
-    IF EXISTS (SELECT FROM allocator.scheduled WHERE queue_id = _queue AND due_at <= _now) THEN
+    IF EXISTS (SELECT FROM allocator.scheduled WHERE -queue_id = -_queue AND due_at <= _now) THEN
         WITH due AS (
             DELETE FROM allocator.scheduled WHERE ctid = ANY (ARRAY(
-                SELECT ctid FROM allocator.scheduled WHERE queue_id = _queue AND due_at <= _now
+                SELECT ctid FROM allocator.scheduled WHERE -queue_id = -_queue AND due_at <= _now
                 ORDER BY due_at LIMIT 100 FOR UPDATE SKIP LOCKED))
             RETURNING *
         )
@@ -49,32 +48,28 @@ BEGIN
         GET DIAGNOSTICS _swept = ROW_COUNT;
     END IF;
     IF EXISTS (SELECT FROM allocator.leases
-            WHERE queue_id = _queue AND expires_second <= floor(_now)::bigint AND expires_at <= _now) THEN
+            WHERE -queue_id = -_queue AND expires_second <= floor(_now)::bigint AND expires_at <= _now) THEN
         _swept := _swept + cardinality(allocator.take_back(_queue, _client, 100, _now, _age, _keep));
     END IF;
 
     IF NOT (SELECT paused FROM allocator.queues WHERE id = _queue) THEN
-        IF EXISTS (SELECT FROM allocator.jobs WHERE queue_id = _queue AND format > 1) THEN
-            SELECT r.rank, r.sequence, r.id, j.format INTO _stop_rank, _stop_sequence, _newer_id, _newer_format
-                FROM allocator.jobs j JOIN allocator.ready r
-                    ON r.queue_id = _queue AND r.rank = -j.priority AND r.sequence = j.sequence
-                WHERE j.queue_id = _queue AND j.format > 1 AND j.format > _format
-                ORDER BY r.rank, r.sequence LIMIT 1;
-            IF NOT FOUND THEN
-                _stop_rank := 32767;
-            END IF;
-        END IF;
         RETURN QUERY
             WITH heads AS MATERIALIZED (
                 SELECT r.ctid AS place, r.* FROM allocator.ready r
-                WHERE r.queue_id = _queue AND (r.rank, r.sequence) < (_stop_rank, coalesce(_stop_sequence, 0))
-                ORDER BY r.rank, r.sequence LIMIT _limit FOR UPDATE SKIP LOCKED
+                WHERE r.queue_id = _queue ORDER BY r.rank, r.sequence LIMIT _limit FOR UPDATE SKIP LOCKED
+            ), numbered AS (
+                SELECT h.*, j.record, j.enqueued_at, row_number() OVER w AS number,
+                    count(*) FILTER (WHERE h.lost_lease) OVER w AS alone_count,
+                    count(*) FILTER (WHERE j.format > _format) OVER w AS newer_count,
+                    sum(octet_length(j.record)) OVER w - octet_length(j.record) AS bytes_before
+                FROM heads h LEFT JOIN LATERAL (
+                    SELECT * FROM allocator.jobs WHERE queue_id = _queue AND id = h.id OFFSET 0) AS j ON true
+                WINDOW w AS (ORDER BY h.rank, h.sequence ROWS UNBOUNDED PRECEDING)
             ), chosen AS MATERIALIZED (
-                -- Up to the first that must come alone; that one only if it is the very first.
-                SELECT * FROM (
-                    SELECT h.*, count(*) FILTER (WHERE h.lost_lease) OVER w AS alone, row_number() OVER w AS number
-                    FROM heads h WINDOW w AS (ORDER BY h.rank, h.sequence ROWS UNBOUNDED PRECEDING)
-                ) AS numbered WHERE alone = 0 OR number = 1
+                -- Up to the first that must come alone, unless that is the very first; up to the first that is too new;
+                -- up to 8 MiB of records.
+                SELECT * FROM numbered
+                WHERE newer_count = 0 AND (number = 1 OR alone_count = 0 AND coalesce(bytes_before, 0) < 8388608)
             ), gone AS (
                 DELETE FROM allocator.ready WHERE ctid = ANY (ARRAY(SELECT place FROM chosen))
             ), leased AS (
@@ -84,12 +79,16 @@ BEGIN
                         floor(_now + _lease_s)::bigint, c.failed_count, c.attempt_count, c.lost_lease, _worker
                     FROM chosen c
             )
-            SELECT c.id, j.record, j.enqueued_at, c.failed_count, _prefix || c.sequence, c.due_at, _now, _now + _lease_s
-            FROM chosen c LEFT JOIN allocator.jobs j ON j.queue_id = _queue AND j.id = c.id
-            ORDER BY c.rank, c.sequence;
+            SELECT c.id, c.record, c.enqueued_at, c.failed_count, _prefix || c.sequence, c.due_at, _now, _now + _lease_s
+            FROM chosen c ORDER BY c.number;
         GET DIAGNOSTICS _taken = ROW_COUNT;
-        IF _taken = 0 AND _newer_id IS NOT NULL THEN
-            RAISE EXCEPTION '% %', _newer_format, _newer_id USING ERRCODE = 'AL002';
+        IF _taken = 0 THEN
+            SELECT j.format, j.id INTO _newer_format, _newer_id
+                FROM allocator.jobs j WHERE j.queue_id = _queue AND j.format > _format AND j.id = (
+                    SELECT r.id FROM allocator.ready r WHERE r.queue_id = _queue ORDER BY r.rank, r.sequence LIMIT 1);
+            IF FOUND THEN
+                RAISE EXCEPTION '% %', _newer_format, _newer_id USING ERRCODE = 'AL002';
+            END IF;
         END IF;
     END IF;
 
@@ -100,10 +99,10 @@ BEGIN
             PERFORM set_config('synchronous_commit', 'off', true);
         END IF;
         RETURN QUERY SELECT NULL::text, NULL::bytea, NULL::float8, 0, NULL::text, NULL::float8, NULL::float8,
-            greatest(0, least(
-                (SELECT s.due_at FROM allocator.scheduled s WHERE s.queue_id = _queue ORDER BY s.due_at LIMIT 1),
-                (SELECT min(l.expires_at) FROM allocator.leases l WHERE l.queue_id = _queue AND l.expires_second = (
-                    SELECT f.expires_second FROM allocator.leases f WHERE f.queue_id = _queue
-                    ORDER BY f.expires_second LIMIT 1))) - _now);
+            least(
+                (SELECT s.due_at FROM allocator.scheduled s WHERE -s.queue_id = -_queue ORDER BY s.due_at LIMIT 1),
+                (SELECT min(l.expires_at) FROM allocator.leases l WHERE -l.queue_id = -_queue AND l.expires_second = (
+                    SELECT f.expires_second FROM allocator.leases f WHERE -f.queue_id = -_queue
+                    ORDER BY f.expires_second LIMIT 1))) - _now;
     END IF;
 END $$;

@@ -1,4 +1,4 @@
--- extend.sql: move the expiry of leases to now plus _seconds, never backwards.
+-- extend.sql: move the expiry of leases to now plus _seconds, never backwards; in the order of their ids, as settle does.
 -- Returns a row for each lease that is still held: its index (from 1), expires_at, and whether the job was cancelled.
 -- Invariant: a lease that has expired is not revived, whether it was reaped or not.
 CREATE OR REPLACE FUNCTION allocator.extend(
@@ -6,22 +6,27 @@ CREATE OR REPLACE FUNCTION allocator.extend(
     _seconds double precision, _ids text[], _tokens text[]
 ) RETURNS TABLE (index integer, expires_at double precision, cancelled boolean) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+    _is_new boolean;
+    i integer;
 BEGIN
-    _now := coalesce(_now, extract(epoch FROM clock_timestamp()));
-    IF NOT allocator.begin(_schema, _queue, _client, _call, _now) THEN
-        -- What the first try left behind is its reply.
-        RETURN QUERY
-            SELECT given.i, l.expires_at, l.cancelled
-            FROM (SELECT generate_subscripts(_ids, 1) AS i, unnest(_ids) AS id, unnest(_tokens) AS token) AS given
-            JOIN allocator.leases l ON l.queue_id = _queue AND l.id = given.id AND l.token = given.token
-            WHERE l.expires_at > _now;
-        RETURN;
-    END IF;
-    RETURN QUERY
-        UPDATE allocator.leases l
-            SET expires_at = greatest(l.expires_at, _now + _seconds),
-                expires_second = floor(greatest(l.expires_at, _now + _seconds))::bigint
-            FROM (SELECT generate_subscripts(_ids, 1) AS i, unnest(_ids) AS id, unnest(_tokens) AS token) AS given
-            WHERE l.queue_id = _queue AND l.id = given.id AND l.token = given.token AND l.expires_at > _now
-            RETURNING given.i, l.expires_at, l.cancelled;
+    _now := coalesce(_now, date_part('epoch', clock_timestamp()));
+    _is_new := allocator.begin(_schema, _queue, _client, _call, _now);
+    FOR i IN SELECT s FROM generate_subscripts(_ids, 1) AS s ORDER BY _ids[s] COLLATE "C" LOOP
+        IF _is_new THEN
+            UPDATE allocator.leases l
+                SET expires_at = greatest(l.expires_at, _now + _seconds),
+                    expires_second = floor(greatest(l.expires_at, _now + _seconds))::bigint
+                WHERE l.queue_id = _queue AND l.id = _ids[i] AND l.token = _tokens[i] AND l.expires_at > _now
+                RETURNING l.expires_at, l.cancelled INTO expires_at, cancelled;
+        ELSE
+            -- What the first try left behind is its reply.
+            SELECT l.expires_at, l.cancelled INTO expires_at, cancelled FROM allocator.leases l
+                WHERE l.queue_id = _queue AND l.id = _ids[i] AND l.token = _tokens[i] AND l.expires_at > _now;
+        END IF;
+        IF FOUND THEN
+            index := i;
+            RETURN NEXT;
+        END IF;
+    END LOOP;
 END $$;

@@ -6,18 +6,18 @@ CREATE OR REPLACE FUNCTION allocator.find(
 #variable_conflict use_column
 BEGIN
     PERFORM allocator.check_version(_schema);
-    _now := coalesce(_now, extract(epoch FROM clock_timestamp()));
+    _now := coalesce(_now, date_part('epoch', clock_timestamp()));
     -- One statement, one snapshot: a job that moves meanwhile is seen in one place.
     RETURN QUERY
         SELECT known.id, known.state FROM (
             SELECT given.id, CASE
-                WHEN EXISTS (SELECT FROM allocator.leases l WHERE l.queue_id = _queue AND l.id = given.id) THEN 'leased'
-                WHEN EXISTS (SELECT FROM allocator.dead d WHERE d.queue_id = _queue AND d.id = given.id) THEN 'dead'
+                WHEN EXISTS (SELECT FROM allocator.leases l WHERE l.queue_id = _queue AND l.id = given.id OFFSET 0) THEN 'leased'
+                WHEN EXISTS (SELECT FROM allocator.dead d WHERE d.queue_id = _queue AND d.id = given.id OFFSET 0) THEN 'dead'
                 WHEN EXISTS (SELECT FROM allocator.scheduled s
-                    WHERE s.queue_id = _queue AND s.id = given.id AND s.due_at > _now) THEN 'scheduled'
-                WHEN EXISTS (SELECT FROM allocator.jobs j WHERE j.queue_id = _queue AND j.id = given.id) THEN 'ready'
+                    WHERE s.queue_id = _queue AND s.id = given.id AND s.due_at > _now OFFSET 0) THEN 'scheduled'
+                WHEN EXISTS (SELECT FROM allocator.jobs j WHERE j.queue_id = _queue AND j.id = given.id OFFSET 0) THEN 'ready'
                 WHEN EXISTS (SELECT FROM allocator.cancelled c
-                    WHERE c.queue_id = _queue AND c.id = given.id AND c.cancelled_at > _now - 86400) THEN 'cancelled'
+                    WHERE c.queue_id = _queue AND c.id = given.id AND c.cancelled_at > _now - 86400 OFFSET 0) THEN 'cancelled'
                 END AS state
             FROM unnest(_ids) AS given (id)
         ) AS known WHERE known.state IS NOT NULL;

@@ -5,6 +5,7 @@
 CREATE OR REPLACE FUNCTION allocator.open(_schema integer, _name text) RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
     _queue integer;
+    _accepted bigint;
     _done bigint;
     _cancelled bigint;
     _purged bigint;
@@ -21,12 +22,12 @@ BEGIN
                 SELECT ctid FROM allocator.clients
                 WHERE queue_id = _queue AND called_at < clock_timestamp() - interval '10 minutes'
                 LIMIT 1000 FOR UPDATE SKIP LOCKED))
-            RETURNING done, cancelled, purged
+            RETURNING accepted, done, cancelled, purged
         )
-        SELECT sum(done), sum(cancelled), sum(purged) INTO _done, _cancelled, _purged FROM gone;
+        SELECT sum(accepted), sum(done), sum(cancelled), sum(purged) INTO _accepted, _done, _cancelled, _purged FROM gone;
         IF _done IS NOT NULL THEN
             UPDATE allocator.queues
-                SET done = done + _done, cancelled = cancelled + _cancelled, purged = purged + _purged
+                SET accepted = accepted + _accepted, done = done + _done, cancelled = cancelled + _cancelled, purged = purged + _purged
                 WHERE id = _queue;
         END IF;
     END IF;

@@ -4,7 +4,7 @@ CREATE OR REPLACE FUNCTION allocator.pause(
     _schema integer, _queue integer, _client text, _call bigint, _now double precision, _notify boolean, _paused boolean
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    _now := coalesce(_now, extract(epoch FROM clock_timestamp()));
+    _now := coalesce(_now, date_part('epoch', clock_timestamp()));
     IF allocator.begin(_schema, _queue, _client, _call, _now) THEN
         UPDATE allocator.queues SET paused = _paused WHERE id = _queue;
         IF _notify THEN

@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION allocator.reap(
 DECLARE
     _ids text[];
 BEGIN
-    _now := coalesce(_now, extract(epoch FROM clock_timestamp()));
+    _now := coalesce(_now, date_part('epoch', clock_timestamp()));
     IF NOT allocator.begin(_schema, _queue, _client, _call, _now) THEN
         RETURN QUERY SELECT unnest(reply) FROM allocator.clients WHERE id = _client;
         RETURN;

@@ -11,7 +11,7 @@ DECLARE
     _sequence bigint;
     _count integer := 0;
 BEGIN
-    _now := coalesce(_now, extract(epoch FROM clock_timestamp()));
+    _now := coalesce(_now, date_part('epoch', clock_timestamp()));
     IF NOT allocator.begin(_schema, _queue, _client, _call, _now) THEN
         RETURN (SELECT coalesce(reply[1], '0')::integer FROM allocator.clients WHERE id = _client);
     END IF;

@@ -11,12 +11,19 @@
 --   cancelled  ids remembered for a day, so that find() can tell
 --   clients    each session's last call and reply, and what it has counted; queues holds the sums of those long gone
 --
+-- How many jobs wait is what was accepted less what was done, cancelled, purged, is leased or dead: no million rows are
+-- counted, and no row is changed by everybody.
+--
 -- Invariant of every function: before and after, each row of jobs has its id in exactly one of ready, scheduled, leases
 -- and dead. A row of jobs keeps the place (priority, sequence) that the job has in ready or returns to.
 --
 -- Instants are seconds since the epoch. A function that is given no _now reads the server's clock. sequence is a block
 -- from allocator.blocks times 1024 plus a place in the block, so that a list of a thousand draws one number. rank is
 -- minus the priority. Keys are bytes, not words: "C" compares them fastest.
+--
+-- The planner knows these tables from moments when they were empty or full, and plans are kept. So that every plan goes by
+-- the whole key at any time, nothing is joined in an order that the planner may choose (LATERAL ... OFFSET 0 looks up one
+-- row for each), and a second index does not begin with queue_id as the primary key does, but with -queue_id.
 CREATE SCHEMA IF NOT EXISTS allocator;
 
 CREATE TABLE IF NOT EXISTS allocator.version (version integer NOT NULL);
@@ -25,13 +32,14 @@ CREATE TABLE IF NOT EXISTS allocator.queues (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text COLLATE "C" NOT NULL UNIQUE,
     paused boolean NOT NULL DEFAULT false,
+    position bigint NOT NULL DEFAULT 0,
+    accepted bigint NOT NULL DEFAULT 0,
     done bigint NOT NULL DEFAULT 0,
     cancelled bigint NOT NULL DEFAULT 0,
     purged bigint NOT NULL DEFAULT 0
-);
+) WITH (fillfactor = 50);
 
 CREATE SEQUENCE IF NOT EXISTS allocator.blocks;
-CREATE SEQUENCE IF NOT EXISTS allocator.positions;
 
 CREATE TABLE IF NOT EXISTS allocator.jobs (
     sequence bigint NOT NULL,
@@ -44,8 +52,6 @@ CREATE TABLE IF NOT EXISTS allocator.jobs (
     record bytea NOT NULL,
     PRIMARY KEY (queue_id, id)
 );
--- Empty as long as nobody wrote a newer format; a dequeue looks here instead of at every row.
-CREATE INDEX IF NOT EXISTS jobs_newer ON allocator.jobs (queue_id) WHERE format > 1;
 
 CREATE TABLE IF NOT EXISTS allocator.ready (
     sequence bigint NOT NULL,
@@ -70,7 +76,7 @@ CREATE TABLE IF NOT EXISTS allocator.scheduled (
     id text COLLATE "C" NOT NULL,
     PRIMARY KEY (queue_id, id)
 );
-CREATE INDEX IF NOT EXISTS scheduled_due ON allocator.scheduled (queue_id, due_at);
+CREATE INDEX IF NOT EXISTS scheduled_due ON allocator.scheduled ((-queue_id), due_at);
 
 CREATE TABLE IF NOT EXISTS allocator.leases (
     sequence bigint NOT NULL,
@@ -90,7 +96,7 @@ CREATE TABLE IF NOT EXISTS allocator.leases (
     worker text NOT NULL,
     PRIMARY KEY (queue_id, id)
 );
-CREATE INDEX IF NOT EXISTS leases_expire ON allocator.leases (queue_id, expires_second);
+CREATE INDEX IF NOT EXISTS leases_expire ON allocator.leases ((-queue_id), expires_second);
 
 CREATE TABLE IF NOT EXISTS allocator.attempts (
     queue_id integer NOT NULL,
@@ -114,9 +120,9 @@ CREATE TABLE IF NOT EXISTS allocator.dead (
     lost_lease boolean NOT NULL,
     id text COLLATE "C" NOT NULL,
     error text NOT NULL,
-    PRIMARY KEY (queue_id, position)
+    PRIMARY KEY (queue_id, id)
 );
-CREATE UNIQUE INDEX IF NOT EXISTS dead_id ON allocator.dead (queue_id, id);
+CREATE UNIQUE INDEX IF NOT EXISTS dead_position ON allocator.dead ((-queue_id), position);
 
 CREATE TABLE IF NOT EXISTS allocator.cancelled (
     queue_id integer NOT NULL,
@@ -124,20 +130,32 @@ CREATE TABLE IF NOT EXISTS allocator.cancelled (
     id text COLLATE "C" NOT NULL,
     PRIMARY KEY (queue_id, id)
 );
-CREATE INDEX IF NOT EXISTS cancelled_at ON allocator.cancelled (queue_id, cancelled_at);
+CREATE INDEX IF NOT EXISTS cancelled_at ON allocator.cancelled ((-queue_id), cancelled_at);
 
 CREATE TABLE IF NOT EXISTS allocator.clients (
     call bigint NOT NULL,
     -- When that call was made: on the queue's clock, and on the server's, by which rows are cleared away.
     now_at double precision NOT NULL,
     called_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    accepted bigint NOT NULL DEFAULT 0,
     done bigint NOT NULL DEFAULT 0,
     cancelled bigint NOT NULL DEFAULT 0,
     purged bigint NOT NULL DEFAULT 0,
     queue_id integer NOT NULL,
+    -- A copy of allocator.version, so that a call finds in its own row that the tables have become newer.
+    version integer NOT NULL,
     id text COLLATE "C" PRIMARY KEY,
     reply text[]
 ) WITH (fillfactor = 20);
+
+CREATE OR REPLACE FUNCTION allocator.tell_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE allocator.clients SET version = NEW.version;
+    RETURN NULL;
+END $$;
+DROP TRIGGER IF EXISTS tell_version ON allocator.version;
+CREATE TRIGGER tell_version AFTER INSERT OR UPDATE ON allocator.version
+    FOR EACH ROW EXECUTE FUNCTION allocator.tell_version();
 
 -- Vacuum early and at full speed what changes all the time, and never take the lock that gives pages back: they are
 -- needed again at once.
@@ -172,16 +190,24 @@ CREATE OR REPLACE FUNCTION allocator.begin(
     _schema integer, _queue integer, _client text, _call bigint, _now double precision
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
+    _version integer;
     _last bigint;
 BEGIN
-    INSERT INTO allocator.clients AS c (id, queue_id, call, now_at)
-        SELECT _client, _queue, _call, _now FROM allocator.version WHERE version <= _schema
-        ON CONFLICT (id) DO UPDATE SET call = _call, now_at = _now, called_at = clock_timestamp(), reply = NULL
-        WHERE c.call < _call;
+    UPDATE allocator.clients SET call = _call, now_at = _now, called_at = clock_timestamp(), reply = NULL
+        WHERE id = _client AND call < _call AND version <= _schema;
     IF FOUND THEN
         RETURN true;
     END IF;
-    PERFORM allocator.check_version(_schema);
+    -- Locked, lest the version changes between here and the commit and passes this client's new row by.
+    SELECT version INTO STRICT _version FROM allocator.version FOR SHARE;
+    IF _version > _schema THEN
+        RAISE EXCEPTION 'schema %', _version USING ERRCODE = 'AL001';
+    END IF;
+    INSERT INTO allocator.clients (id, queue_id, version, call, now_at) VALUES (_client, _queue, _version, _call, _now)
+        ON CONFLICT (id) DO NOTHING;
+    IF FOUND THEN
+        RETURN true;
+    END IF;
     SELECT call INTO STRICT _last FROM allocator.clients WHERE id = _client;
     IF _last > _call THEN
         RAISE EXCEPTION 'call % came after call % of client %', _call, _last, _client USING ERRCODE = 'AL003';
@@ -189,24 +215,29 @@ BEGIN
     RETURN false;
 END $$;
 
+CREATE OR REPLACE FUNCTION allocator.forget(_queue integer, _id text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM allocator.jobs WHERE queue_id = _queue AND id = _id;
+    DELETE FROM allocator.attempts WHERE queue_id = _queue AND id = _id;
+END $$;
+
 -- The job is out of its place already: forget it, remember the id, count it.
 CREATE OR REPLACE FUNCTION allocator.make_cancelled(
     _queue integer, _client text, _id text, _now double precision
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    DELETE FROM allocator.jobs WHERE queue_id = _queue AND id = _id;
-    DELETE FROM allocator.attempts WHERE queue_id = _queue AND id = _id;
+    PERFORM allocator.forget(_queue, _id);
     UPDATE allocator.clients SET cancelled = cancelled + 1 WHERE id = _client;
     INSERT INTO allocator.cancelled (queue_id, id, cancelled_at) VALUES (_queue, _id, _now)
         ON CONFLICT (queue_id, id) DO UPDATE SET cancelled_at = _now;
     DELETE FROM allocator.cancelled WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM allocator.cancelled WHERE queue_id = _queue AND cancelled_at <= _now - 86400
+        SELECT ctid FROM allocator.cancelled WHERE -queue_id = -_queue AND cancelled_at <= _now - 86400
         ORDER BY cancelled_at LIMIT 100 FOR UPDATE SKIP LOCKED));
     -- Counting to ten thousand is not worth it each time.
     IF random() < 0.01 THEN
         DELETE FROM allocator.cancelled WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM allocator.cancelled WHERE queue_id = _queue AND cancelled_at < (
-                SELECT cancelled_at FROM allocator.cancelled WHERE queue_id = _queue
+            SELECT ctid FROM allocator.cancelled WHERE -queue_id = -_queue AND cancelled_at < (
+                SELECT cancelled_at FROM allocator.cancelled WHERE -queue_id = -_queue
                 ORDER BY cancelled_at DESC OFFSET 9999 LIMIT 1)
             LIMIT 1000 FOR UPDATE SKIP LOCKED));
     END IF;
@@ -219,30 +250,33 @@ CREATE OR REPLACE FUNCTION allocator.make_dead(
     _now double precision, _age double precision, _keep integer
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    _position bigint := nextval('allocator.positions');
+    _position bigint;
     _last bigint := 0;
-    _trimmed text[];
+    _oldest text;
+    _trimmed integer := 0;
 BEGIN
+    -- Held until the commit, so that letters appear in the order of their positions and a page never misses one. Whoever
+    -- comes here has taken the rows of all its leases before: nobody waits for those while it holds this one.
+    UPDATE allocator.queues SET position = position + 1 WHERE id = _queue RETURNING position INTO _position;
     INSERT INTO allocator.dead (queue_id, position, id, dead_at, error, failed_count, attempt_count, lost_lease)
         VALUES (_queue, _position, _id, _now, _error, _failed, _attempts, _lost);
     IF _position % greatest(1, _keep / 1000) = 0 THEN
-        SELECT position INTO _last FROM allocator.dead WHERE queue_id = _queue
+        SELECT position INTO _last FROM allocator.dead WHERE -queue_id = -_queue
             ORDER BY position DESC OFFSET _keep LIMIT 1;
     END IF;
-    WITH oldest AS MATERIALIZED (
-        SELECT position, dead_at FROM allocator.dead WHERE queue_id = _queue
-            ORDER BY position LIMIT greatest(100, _keep / 1000)
-    ), gone AS (
-        DELETE FROM allocator.dead d USING oldest
-            WHERE d.queue_id = _queue AND d.position = oldest.position
-                AND (oldest.position <= _last OR oldest.dead_at <= _now - _age)
-            RETURNING d.id
-    )
-    SELECT array_agg(id) INTO _trimmed FROM gone;
-    IF _trimmed IS NOT NULL THEN
-        DELETE FROM allocator.jobs WHERE queue_id = _queue AND id = ANY (_trimmed);
-        DELETE FROM allocator.attempts WHERE queue_id = _queue AND id = ANY (_trimmed);
-        UPDATE allocator.clients SET purged = purged + cardinality(_trimmed) WHERE id = _client;
+    FOR _oldest IN
+        DELETE FROM allocator.dead WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM (
+                SELECT ctid, position, dead_at FROM allocator.dead WHERE -queue_id = -_queue
+                ORDER BY position LIMIT greatest(100, _keep / 1000)
+            ) AS first WHERE position <= _last OR dead_at <= _now - _age))
+        RETURNING id
+    LOOP
+        PERFORM allocator.forget(_queue, _oldest);
+        _trimmed := _trimmed + 1;
+    END LOOP;
+    IF _trimmed > 0 THEN
+        UPDATE allocator.clients SET purged = purged + _trimmed WHERE id = _client;
     END IF;
 END $$;
 
@@ -306,11 +340,14 @@ DECLARE
 BEGIN
     -- One that is locked is being settled or extended at this moment.
     FOR _lease IN
-        DELETE FROM allocator.leases WHERE ctid = ANY (ARRAY(
-            SELECT ctid FROM allocator.leases
-            WHERE queue_id = _queue AND expires_second <= floor(_now)::bigint AND expires_at <= _now
-            ORDER BY expires_second LIMIT _limit FOR UPDATE SKIP LOCKED))
-        RETURNING *
+        WITH gone AS (
+            DELETE FROM allocator.leases WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM allocator.leases
+                WHERE -queue_id = -_queue AND expires_second <= floor(_now)::bigint AND expires_at <= _now
+                ORDER BY expires_second LIMIT _limit FOR UPDATE SKIP LOCKED))
+            RETURNING *
+        )
+        SELECT * FROM gone ORDER BY expires_at, rank, sequence
     LOOP
         PERFORM allocator.give_back(_lease, _client, 'expired', 0, 'lease expired', NULL, _now, _age, _keep);
         _ids := _ids || _lease.id;

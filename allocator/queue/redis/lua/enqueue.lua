@@ -6,6 +6,8 @@ local paused, before = begin()
 if before then return before end
 
 local count = (#ARGV - 3) / 6
+-- What somebody else made of this key is found out before anything is written.
+call('ZCARD', READY)
 -- The first write: a server without memory refuses it here, before anything is changed.
 local sequence = call('HINCRBY', META, 'sequence', count) - count
 local any_dead_or_cancelled = call('EXISTS', DEAD, CANCELLED) > 0
