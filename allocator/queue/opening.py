@@ -36,6 +36,6 @@ def open_queue(url: str, **options: Any) -> Queue:
         case _:
             # The scheme alone: the rest may hold a password.
             raise ValueError(
-                f"url: {scheme!r} is the scheme of no known backend; use memory://, redis://HOST:PORT/DB, rediss://…, "
+                f"url: {scheme!r} is no known backend; use memory://, redis://HOST:PORT/DB, rediss://…, "
                 "redis+sentinel://…, redis+cluster://… or postgresql://USER@HOST:PORT/DB"
             )
