@@ -30,6 +30,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
+from urllib.parse import urlsplit
 
 from allocator.domain.backoff import Backoff
 from allocator.domain.clock import Clock
@@ -86,6 +87,7 @@ class Queue(ABC):
     A queue of jobs. Thread-safe. See the module for what every backend promises.
 
     Args:
+        url: Of the server; each backend says which forms it knows.
         name: Of the queue: 1 to 64 of letters, digits, `_`, `.`, `-`.
         lease_s: Seconds until a lease is lost, unless extended.
         backoff: Between attempts, for jobs that bring none of their own.
@@ -93,12 +95,16 @@ class Queue(ABC):
         clock: Replaces the server's clock (in process: the system's); for tests.
         dead_letter_age_s: Dead letters older than this are trimmed.
         dead_letter_count: Above this many, the oldest dead letters are trimmed.
+    Attributes:
+        identity: Names the queue for good: backend, server and name, without user and password. By it a job store
+            knows whose a job is.
     Raises:
         ValueError: An argument is out of range; the text names it.
     """
 
     def __init__(
         self,
+        url: str,
         *,
         name: str = "default",
         lease_s: float = DEFAULT_LEASE_S,
@@ -117,6 +123,7 @@ class Queue(ABC):
         if isinstance(dead_letter_count, bool) or not isinstance(dead_letter_count, int) or dead_letter_count < 0:
             raise ValueError(f"dead_letter_count: must be an integer of at least 0, not {dead_letter_count!r}")
         self.name = name
+        self.identity = f"{_place(url)}#{name}"
         self.lease_s = check_seconds("lease_s", lease_s)
         self.backoff = backoff
         self.worker = trim_text(worker or f"{socket.gethostname()}:{os.getpid()}", 200).replace("\n", " ")
@@ -522,6 +529,12 @@ class Queue(ABC):
     @abstractmethod
     def _close(self) -> None:
         """Wake every blocked `_wait` of this object and let go of idle connections."""
+
+
+def _place(url: str) -> str:
+    """The URL without user, password and options."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def erase(queue: Queue) -> None:

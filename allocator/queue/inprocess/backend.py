@@ -35,7 +35,7 @@ class InProcessQueue(Queue):
     """
 
     def __init__(self, url: str = "memory://", *, clock: Clock | None = None, **options: Any) -> None:
-        super().__init__(clock=clock, **options)
+        super().__init__(url, clock=clock, **options)
         parts = urlsplit(url)
         if parts.scheme != "memory":
             raise ValueError(f"url: an in-process queue is memory:// or memory://NAME, not {url!r}")

@@ -68,7 +68,7 @@ class PostgresQueue(Queue):
     A queue in a PostgreSQL database, version 13 or later.
 
     Args:
-        url: `postgresql://[USER[:PASSWORD]@]HOST[:PORT],…/DATABASE[?sslmode=…]`, or any connection string of libpq.
+        url: `postgresql://[USER[:PASSWORD]@]HOST[:PORT],…/DATABASE[?sslmode=…]`, as libpq reads it.
         reconnect_s: How long a call tries to get through after the connection was lost.
         prepare: False where a pooler stands between that does not keep prepared statements.
         options: As for `Queue`.
@@ -85,7 +85,7 @@ class PostgresQueue(Queue):
         prepare: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(url, **options)
         self._url = url
         self._addresses = addresses(url)
         self._prepare = prepare
@@ -108,7 +108,7 @@ class PostgresQueue(Queue):
 
     def _installed(self, session: PostgresSession) -> int:
         """The version of the tables; 0 when there are none."""
-        # Asked of the catalogue's own tables: a name looked up by itself may be remembered as missing from before a wait.
+        # Asked of the catalogue's tables: a name looked up by itself may be remembered as missing from before a wait.
         if session.query(_HAS_TABLES).get_value(0, 0) == b"f":
             return 0
         version = session.query("SELECT max(version) FROM allocator.version").get_value(0, 0)

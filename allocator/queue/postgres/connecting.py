@@ -103,12 +103,13 @@ def addresses(url: str) -> list[str]:
     Raises:
         ValueError: The URL is none that libpq understands.
     """
+    problem: object = "a connection string of keywords is not taken"
     try:
-        given = conninfo_to_dict(url)
+        given = conninfo_to_dict(url) if urlsplit(url).scheme in ("postgresql", "postgres") else {}
     except psycopg.ProgrammingError as error:
-        raise ValueError(
-            f"url: {masked(url)} is not postgresql://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE: {error}"
-        ) from None
+        given, problem = {}, error
+    if not given and url not in ("postgresql://", "postgres://"):
+        raise ValueError(f"url: {masked(url)} is not postgresql://[USER[:PASSWORD]@]HOST[:PORT]/DATABASE: {problem}")
     options = {**_DEFAULTS, **given, "client_encoding": "UTF8"}
     hosts = str(given.get("host") or "").split(",")
     ports = str(given.get("port") or "").split(",")
@@ -231,6 +232,7 @@ class PostgresSession(Session):
         self._prepared: set[bytes] = set()
         self._channel = ""
         self._notified = False
+        self._look_at = 0.0
         # Guards the two below: only the thread that waits may free what it waits on; another one cuts the line.
         self._lock = threading.Lock()
         self._waiter = 0
@@ -342,8 +344,8 @@ class PostgresSession(Session):
         """
         Block until the channel is notified, or the time is up; tells whether it was notified.
 
-        The first wait on a connection begins to listen, and is over after `first_s` at the latest: what was notified
-        before must be looked for.
+        The first wait on a connection begins to listen. No wait goes on past `first_s` after that: of what was notified
+        just before, nobody was told, and it must be looked for.
         """
         with self._lock:
             pgconn = self._connected()
@@ -352,8 +354,11 @@ class PostgresSession(Session):
             if self._channel != channel:
                 self.query(f"LISTEN {channel}")
                 self._channel = channel
-                seconds = min(seconds, first_s)
-            deadline = time.monotonic() + seconds
+                self._look_at = time.monotonic() + first_s
+            now = time.monotonic()
+            deadline = now + seconds
+            if now < self._look_at:
+                deadline = min(deadline, self._look_at)
             while True:
                 self._note_notifies(pgconn)
                 if self._notified:

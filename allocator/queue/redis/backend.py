@@ -78,7 +78,7 @@ class RedisQueue(Queue):
     def __init__(
         self, url: str = "redis://localhost:6379/0", *, reconnect_s: float = RECONNECT_S, **options: Any
     ) -> None:
-        super().__init__(**options)
+        super().__init__(url, **options)
         self._url = url
         self._prefix = f"allocator:{{{self.name}}}:"
         self._server = server_of(url)

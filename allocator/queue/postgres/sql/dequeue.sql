@@ -31,7 +31,8 @@ BEGIN
             WHERE l.queue_id = _queue AND starts_with(l.token, _prefix)
             ORDER BY l.rank, l.sequence;
         IF NOT FOUND THEN
-            RETURN QUERY SELECT NULL::text, NULL::bytea, NULL::float8, 0, NULL::text, NULL::float8, NULL::float8, 0::float8;
+            RETURN QUERY SELECT NULL::text, NULL::bytea, NULL::float8, 0, NULL::text, NULL::float8, NULL::float8,
+                0::float8;
         END IF;
         RETURN;
     END IF;

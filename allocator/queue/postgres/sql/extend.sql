@@ -1,4 +1,5 @@
--- extend.sql: move the expiry of leases to now plus _seconds, never backwards; in the order of their ids, as settle does.
+-- extend.sql: move the expiry of leases to now plus _seconds, never backwards.
+-- Goes in the order of the ids, as settle does, so that the two never wait for each other.
 -- Returns a row for each lease that is still held: its index (from 1), expires_at, and whether the job was cancelled.
 -- Invariant: a lease that has expired is not revived, whether it was reaped or not.
 CREATE OR REPLACE FUNCTION allocator.extend(

@@ -10,15 +10,15 @@ BEGIN
     -- One statement, one snapshot: a job that moves meanwhile is seen in one place.
     RETURN QUERY
         SELECT known.id, known.state FROM (
-            SELECT given.id, CASE
-                WHEN EXISTS (SELECT FROM allocator.leases l WHERE l.queue_id = _queue AND l.id = given.id OFFSET 0) THEN 'leased'
-                WHEN EXISTS (SELECT FROM allocator.dead d WHERE d.queue_id = _queue AND d.id = given.id OFFSET 0) THEN 'dead'
-                WHEN EXISTS (SELECT FROM allocator.scheduled s
-                    WHERE s.queue_id = _queue AND s.id = given.id AND s.due_at > _now OFFSET 0) THEN 'scheduled'
-                WHEN EXISTS (SELECT FROM allocator.jobs j WHERE j.queue_id = _queue AND j.id = given.id OFFSET 0) THEN 'ready'
-                WHEN EXISTS (SELECT FROM allocator.cancelled c
-                    WHERE c.queue_id = _queue AND c.id = given.id AND c.cancelled_at > _now - 86400 OFFSET 0) THEN 'cancelled'
+            SELECT g.id, CASE
+                WHEN EXISTS (SELECT FROM allocator.leases WHERE queue_id = _queue AND id = g.id OFFSET 0) THEN 'leased'
+                WHEN EXISTS (SELECT FROM allocator.dead WHERE queue_id = _queue AND id = g.id OFFSET 0) THEN 'dead'
+                WHEN EXISTS (SELECT FROM allocator.scheduled
+                    WHERE queue_id = _queue AND id = g.id AND due_at > _now OFFSET 0) THEN 'scheduled'
+                WHEN EXISTS (SELECT FROM allocator.jobs WHERE queue_id = _queue AND id = g.id OFFSET 0) THEN 'ready'
+                WHEN EXISTS (SELECT FROM allocator.cancelled
+                    WHERE queue_id = _queue AND id = g.id AND cancelled_at > _now - 86400 OFFSET 0) THEN 'cancelled'
                 END AS state
-            FROM unnest(_ids) AS given (id)
+            FROM unnest(_ids) AS g (id)
         ) AS known WHERE known.state IS NOT NULL;
 END $$;

@@ -24,10 +24,12 @@ BEGIN
                 LIMIT 1000 FOR UPDATE SKIP LOCKED))
             RETURNING accepted, done, cancelled, purged
         )
-        SELECT sum(accepted), sum(done), sum(cancelled), sum(purged) INTO _accepted, _done, _cancelled, _purged FROM gone;
+        SELECT sum(accepted), sum(done), sum(cancelled), sum(purged)
+            INTO _accepted, _done, _cancelled, _purged FROM gone;
         IF _done IS NOT NULL THEN
             UPDATE allocator.queues
-                SET accepted = accepted + _accepted, done = done + _done, cancelled = cancelled + _cancelled, purged = purged + _purged
+                SET accepted = accepted + _accepted, done = done + _done, cancelled = cancelled + _cancelled,
+                    purged = purged + _purged
                 WHERE id = _queue;
         END IF;
     END IF;

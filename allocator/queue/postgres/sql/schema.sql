@@ -21,9 +21,9 @@
 -- from allocator.blocks times 1024 plus a place in the block, so that a list of a thousand draws one number. rank is
 -- minus the priority. Keys are bytes, not words: "C" compares them fastest.
 --
--- The planner knows these tables from moments when they were empty or full, and plans are kept. So that every plan goes by
--- the whole key at any time, nothing is joined in an order that the planner may choose (LATERAL ... OFFSET 0 looks up one
--- row for each), and a second index does not begin with queue_id as the primary key does, but with -queue_id.
+-- The planner knows these tables from moments when they were empty or full, and plans are kept. So that every plan goes
+-- by the whole key at any time, nothing is joined in an order that the planner may choose (LATERAL ... OFFSET 0 looks up
+-- one row for each), and a second index does not begin with queue_id as the primary key does, but with -queue_id.
 CREATE SCHEMA IF NOT EXISTS allocator;
 
 CREATE TABLE IF NOT EXISTS allocator.version (version integer NOT NULL);
@@ -83,7 +83,7 @@ CREATE TABLE IF NOT EXISTS allocator.leases (
     due_at double precision NOT NULL,
     leased_at double precision NOT NULL,
     expires_at double precision NOT NULL,
-    -- expires_at in whole seconds, for the index: many equal keys pack well, and an extension within the second is free.
+    -- expires_at in whole seconds, for the index: many equal keys pack well.
     expires_second bigint NOT NULL,
     queue_id integer NOT NULL,
     failed_count integer NOT NULL,
@@ -255,8 +255,8 @@ DECLARE
     _oldest text;
     _trimmed integer := 0;
 BEGIN
-    -- Held until the commit, so that letters appear in the order of their positions and a page never misses one. Whoever
-    -- comes here has taken the rows of all its leases before: nobody waits for those while it holds this one.
+    -- Held until the commit, so that letters appear in the order of their positions and a page never misses one.
+    -- Whoever comes here has locked all its leases before: nobody waits for one while holding this row.
     UPDATE allocator.queues SET position = position + 1 WHERE id = _queue RETURNING position INTO _position;
     INSERT INTO allocator.dead (queue_id, position, id, dead_at, error, failed_count, attempt_count, lost_lease)
         VALUES (_queue, _position, _id, _now, _error, _failed, _attempts, _lost);
