@@ -1,0 +1,1 @@
+"""Revisions; each is named by the one before it."""

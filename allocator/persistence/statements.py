@@ -1,0 +1,273 @@
+"""
+The statements of the hot path, built once for each kind of database.
+
+A batch is one definition for both: on SQLite it is run once for each row, inside the library and without a round trip;
+on PostgreSQL all rows go over as one JSON document, which costs the driver a tenth of what arrays do.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    ARRAY,
+    JSON,
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    cast,
+    column,
+    false,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.types import Double, Integer, LargeBinary, Text, TypeEngine
+
+from allocator.persistence.judging import Known
+from allocator.persistence.tables import attempts, jobs
+
+Statement = Any
+Row = dict[str, ColumnElement[Any]]
+Kinds = dict[str, TypeEngine[Any]]
+
+_encode = msgspec.json.Encoder().encode
+_TEXT, _INTEGER, _BYTES = Text(), Integer(), LargeBinary()
+_FLOAT: Double[float] = Double()
+
+
+def _word(text: str) -> ColumnElement[str]:
+    """A constant of ours, written into the statement rather than sent along with each row."""
+    return literal_column(f"'{text}'", Text())
+
+
+class Batch:
+    """A statement that changes many rows at once; called with tuples in the order of `kinds`."""
+
+    def __init__(self, dialect: str, kinds: Kinds, build: Callable[[Row, Select[Any] | None], Statement]) -> None:
+        self._names = list(kinds)
+        self._binary = [at for at, kind in enumerate(kinds.values()) if kind is _BYTES]
+        self._from_json: Statement | None = None
+        if dialect == "postgresql":
+            document = cast(bindparam("document", type_=Text()), JSON)
+            columns = [column(name, kind) for name, kind in kinds.items()]
+            given = func.json_to_recordset(document).table_valued(*columns, name="given")
+            given = given.render_derived(with_types=True)
+            self._from_json = build({name: given.c[name] for name in kinds}, select(*given.c))
+            return
+        # Names of columns are taken, in a statement with parameters.
+        keys = [f"given_{name}" for name in kinds]
+        statement = build({name: bindparam(f"given_{name}", type_=kind) for name, kind in kinds.items()}, None)
+        # Written out once, so that rows reach the driver as they are: they need no conversion, and passing each value
+        # by name cost as much as the statement itself.
+        compiled = statement.compile(dialect=sqlite.dialect())
+        self._sql = str(compiled)
+        self._in_order = itemgetter(*map(keys.index, compiled.positiontup or ()))
+
+    def run(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run it; nothing to do without rows."""
+        if not rows:
+            return
+        if self._from_json is None:
+            connection.exec_driver_sql(self._sql, list(map(self._in_order, rows)))
+        else:
+            document = _encode([dict(zip(self._names, row, strict=True)) for row in self._in_text(rows)]).decode()
+            connection.execute(self._from_json, {"document": document})
+
+    def _in_text(self, rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
+        """The rows with bytes as PostgreSQL reads them from text."""
+        for at in self._binary:
+            rows = [row if row[at] is None else (*row[:at], "\\x" + row[at].hex(), *row[at + 1 :]) for row in rows]
+        return rows
+
+
+class Statements:
+    """
+    All of them. `ids` go in as `Statements.ids(…)`, whose form depends on the database.
+
+    No condition is one that a partial index has, though it would say the same: rows are found by their ids, and
+    PostgreSQL, which cannot know how few are given, would rather read such an index from end to end.
+    """
+
+    def __init__(self, dialect: str) -> None:
+        self._dialect = dialect
+        is_postgres = dialect == "postgresql"
+        self.among: ColumnElement[bool]
+        if is_postgres:
+            self.among = jobs.c.id == func.any(bindparam("ids", type_=ARRAY(Text)))
+            self.attempts_among = attempts.c.job_id == func.any(bindparam("ids", type_=ARRAY(Text)))
+        else:
+            each = func.json_each(bindparam("ids", type_=Text)).table_valued("value", name="each")
+            self.among = jobs.c.id.in_(select(each.c.value))
+            self.attempts_among = attempts.c.job_id.in_(select(each.c.value))
+
+        known = [jobs.c[name] for name in Known._fields]
+        # In the order of ids, so that two batches with the same jobs do not each wait for the other.
+        self.look = select(*known).where(self.among).order_by(jobs.c.id).with_for_update()
+
+        self.insert = self._batch(
+            {
+                "id": _TEXT,
+                "queue": _TEXT,
+                "type": _TEXT,
+                "priority": _INTEGER,
+                "max_retries": _INTEGER,
+                "failed_count": _INTEGER,
+                "submitted_at": _FLOAT,
+                "due_at": _FLOAT,
+                "record": _BYTES,
+            },
+            lambda given, rows: self._insert_new(given, rows),
+        )
+        self.begin = self._batch(
+            {
+                "id": _TEXT,
+                "token": _TEXT,
+                "attempt": _INTEGER,
+                "failed_count": _INTEGER,
+                "worker": _TEXT,
+                "leased_at": _FLOAT,
+            },
+            lambda given, _: (
+                update(jobs)
+                .where(
+                    jobs.c.id == given["id"], or_(jobs.c.state == _word("queued"), jobs.c.state == _word("processing"))
+                )
+                .values(
+                    state=_word("processing"),
+                    token=given["token"],
+                    attempt=given["attempt"],
+                    failed_count=given["failed_count"],
+                    worker=given["worker"],
+                    leased_at=given["leased_at"],
+                    started_at=null(),
+                    progress_done=null(),
+                    progress_total=null(),
+                    progress_message=null(),
+                )
+            ),
+        )
+        # Dead letters that the queue put back by hand.
+        self.revive = (
+            update(jobs)
+            .where(self.among, jobs.c.state == "dead")
+            .values(state="queued", ended_as=None, finished_at=None, cancel_asked=False)
+        )
+        self.settle = self._batch(
+            {
+                "id": _TEXT,
+                "token": _TEXT,
+                "state": _TEXT,
+                "ended_as": _TEXT,
+                "failed_count": _INTEGER,
+                "worker": _TEXT,
+                "error": _TEXT,
+                "due_at": _FLOAT,
+                "started_at": _FLOAT,
+                "finished_at": _FLOAT,
+                "result": _BYTES,
+            },
+            lambda given, _: (
+                update(jobs)
+                .where(jobs.c.id == given["id"], jobs.c.token == given["token"])
+                .values(
+                    state=given["state"],
+                    ended_as=given["ended_as"],
+                    token=null(),
+                    failed_count=given["failed_count"],
+                    worker=given["worker"],
+                    error=func.coalesce(given["error"], jobs.c.error),
+                    due_at=func.coalesce(given["due_at"], jobs.c.due_at),
+                    started_at=given["started_at"],
+                    finished_at=given["finished_at"],
+                    result=given["result"],
+                )
+            ),
+        )
+        self.add_attempts = self._batch(
+            {
+                "job_id": _TEXT,
+                "token": _TEXT,
+                "number": _INTEGER,
+                "worker": _TEXT,
+                "outcome": _TEXT,
+                "error": _TEXT,
+                "traceback": _TEXT,
+                "leased_at": _FLOAT,
+                "started_at": _FLOAT,
+                "finished_at": _FLOAT,
+            },
+            lambda given, rows: self._insert_attempts(given, rows),
+        )
+        # For jobs that end without an attempt of theirs ending: cancelled, or found dead in the queue.
+        self.end = self._batch(
+            {"id": _TEXT, "state": _TEXT, "finished_at": _FLOAT, "error": _TEXT, "failed_count": _INTEGER},
+            lambda given, _: (
+                update(jobs)
+                .where(jobs.c.id == given["id"], jobs.c.state != _word("done"), jobs.c.state != _word("cancelled"))
+                .values(
+                    state=given["state"],
+                    ended_as=given["state"],
+                    token=null(),
+                    finished_at=given["finished_at"],
+                    failed_count=func.coalesce(given["failed_count"], jobs.c.failed_count),
+                    error=func.coalesce(given["error"], jobs.c.error),
+                )
+            ),
+        )
+        self.progress = self._batch(
+            {
+                "id": _TEXT,
+                "token": _TEXT,
+                "done": _FLOAT,
+                "total": _FLOAT,
+                "message": _TEXT,
+                "started_at": _FLOAT,
+            },
+            lambda given, _: (
+                update(jobs)
+                .where(jobs.c.id == given["id"], jobs.c.token == given["token"])
+                .values(
+                    progress_done=given["done"],
+                    progress_total=given["total"],
+                    progress_message=given["message"],
+                    started_at=func.coalesce(given["started_at"], jobs.c.started_at),
+                )
+            ),
+        )
+
+    def ids(self, ids: Iterable[str]) -> dict[str, Any]:
+        """The parameter of every statement that has `among`."""
+        listed = sorted(ids)
+        return {"ids": listed if self._dialect == "postgresql" else msgspec.json.encode(listed).decode()}
+
+    def _batch(self, kinds: Kinds, build: Callable[[Row, Select[Any] | None], Statement]) -> Batch:
+        return Batch(self._dialect, kinds, build)
+
+    def _insert_new(self, given: Row, rows: Select[Any] | None) -> Statement:
+        constants: Row = {"state": _word("queued"), "attempt": literal_column("0"), "cancel_asked": false()}
+        if rows is None:
+            return sqlite.insert(jobs).values(**given, **constants).on_conflict_do_nothing()
+        return (
+            postgresql.insert(jobs)
+            .from_select([*given, *constants], rows.add_columns(*constants.values()))
+            .on_conflict_do_nothing()
+        )
+
+    def _insert_attempts(self, given: Row, rows: Select[Any] | None) -> Statement:
+        if rows is None:
+            return sqlite.insert(attempts).values(**given).on_conflict_do_nothing()
+        return postgresql.insert(attempts).from_select(list(given), rows).on_conflict_do_nothing()
+
+
+@cache
+def statements_for(dialect: str) -> Statements:
+    """The statements for `sqlite` or `postgresql`."""
+    return Statements(dialect)
