@@ -1,0 +1,69 @@
+"""Leased jobs that wait for a worker."""
+
+import threading
+from collections.abc import Iterable
+from heapq import heappop, heappush
+
+from allocator.supervisor.held import Held
+
+
+class Buffer:
+    """In queue order. Workers block in `take`; a closed buffer gives them None."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Held]] = []
+        self._count = 0
+        self._lock = threading.Lock()
+        self._filled = threading.Condition(self._lock)
+        self._closed = False
+        self.idle_count = 0
+        """Workers that wait in `take`."""
+        self.low = threading.Event()
+        """Set whenever a worker had to wait, or took a job: the fetcher may look how much room there is."""
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def put(self, jobs: Iterable[Held]) -> None:
+        """Add jobs, which come in queue order; among equals of priority those that came before go first."""
+        with self._lock:
+            for held in jobs:
+                self._count += 1
+                heappush(self._heap, (-held.lease.job.priority, self._count, held))
+            self._filled.notify(len(self._heap))
+
+    def take(self) -> Held | None:
+        """The next job; None once the buffer is closed."""
+        with self._lock:
+            while not self._heap:
+                if self._closed:
+                    return None
+                self.idle_count += 1
+                self.low.set()
+                try:
+                    self._filled.wait()
+                finally:
+                    self.idle_count -= 1
+            return heappop(self._heap)[2]
+
+    def take_older_than(self, fetched: float) -> list[Held]:
+        """Take out what was fetched before an instant of the monotonic clock: no worker came for it."""
+        with self._lock:
+            old = [item for item in self._heap if item[2].fetched < fetched]
+            if old:
+                self._heap = sorted(item for item in self._heap if item[2].fetched >= fetched)
+            return [held for _, _, held in old]
+
+    def held(self) -> list[Held]:
+        """What is in it now."""
+        with self._lock:
+            return [held for _, _, held in self._heap]
+
+    def close(self) -> list[Held]:
+        """Take out everything, and let the workers go."""
+        with self._lock:
+            self._closed = True
+            left = [held for _, _, held in sorted(self._heap)]
+            self._heap.clear()
+            self._filled.notify_all()
+        return left

@@ -1,0 +1,92 @@
+"""
+`python -m allocator.supervisor.child FD`: a worker process.
+
+Speaks JSON messages over the socket FD with the supervisor that started it. From there: the processors, then jobs, and
+`cancel`. To there: `ready`, then for each job any number of `progress` and `beat`, and one end. When the socket is
+closed the supervisor is gone, and so goes this process, whatever it is at.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+import msgspec
+
+from allocator.domain.lease import Lease
+from allocator.supervisor.held import Held
+from allocator.supervisor.messages import Reply, Task
+from allocator.supervisor.pools import Died, attempt
+from allocator.supervisor.processors import Context, resolve_all
+
+
+class _BeatingHeld(Held):
+    """A heartbeat in this process must reach the one that measures the timeout."""
+
+    __slots__ = ("_tell",)
+
+    def __init__(self, lease: Lease, tell: Callable[[Reply], None]) -> None:
+        super().__init__(lease, 0.0, time.monotonic())
+        self._tell = tell
+
+    def beat(self) -> None:
+        self._tell(Reply("beat"))
+
+
+def main(descriptor: int) -> None:
+    """Serve until the supervisor goes."""
+    connection = Connection(descriptor)
+    lock = threading.Lock()
+    encode = msgspec.json.Encoder(enc_hook=repr).encode
+
+    def tell(reply: Reply) -> None:
+        with lock:
+            connection.send_bytes(encode(reply))
+
+    try:
+        processors = resolve_all(msgspec.json.decode(connection.recv_bytes(), type=dict[str, str]))
+    except ValueError as error:
+        tell(Reply("failed", str(error)))
+        return
+    tell(Reply("ready"))
+
+    tasks: list[Task] = []
+    arrived = threading.Semaphore(0)
+    current: list[Held] = []
+
+    def listen() -> None:
+        decode = msgspec.json.Decoder(Task).decode
+        while True:
+            try:
+                task = decode(connection.recv_bytes())
+            except (EOFError, OSError):
+                os._exit(0)
+            if task.cancel:
+                for held in current:
+                    held.lease.cancelled = True
+            else:
+                tasks.append(task)
+                arrived.release()
+
+    threading.Thread(target=listen, name="allocator-listener", daemon=True).start()
+    while True:
+        arrived.acquire()
+        task = tasks.pop(0)
+        assert task.job is not None
+        held = _BeatingHeld(Lease(task.job, task.attempt, "", 0.0, 0.0, 0.0), tell)
+        current[:] = [held]
+        context = Context(
+            held, lambda _, done, total, message: tell(Reply("progress", done=done, total=total, message=message))
+        )
+        try:
+            ending = attempt(processors[task.job.type], context, held)
+        except Died as died:
+            tell(Reply("failed", died.ending.error, died.ending.traceback))
+            os._exit(1)
+        tell(Reply(ending.verb, ending.error, ending.traceback, ending.result))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

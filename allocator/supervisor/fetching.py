@@ -1,0 +1,91 @@
+"""The fetcher: takes from the queue only what should start soon."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from allocator.domain.errors import AllocatorError
+from allocator.domain.lease import Lease
+from allocator.queue.base import MAX_TAKEN, Queue
+from allocator.supervisor.buffer import Buffer
+from allocator.supervisor.held import Held
+from allocator.supervisor.stats import Tally
+
+log = logging.getLogger(__name__)
+
+START_WITHIN_S = 0.05
+"""What is fetched should start within about this time; more would only sit here while others are idle."""
+
+LATE_S = 1.0
+"""What no worker came for within this time goes back, for others to take."""
+
+LOOK_S = 0.2
+"""Longest wait inside one dequeue, so that a stop need not wait longer."""
+
+PAUSE_S = 1.0
+
+
+class Fetcher(threading.Thread):
+    """Keeps the buffer as full as it should be, and no fuller."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        buffer: Buffer,
+        tally: Tally,
+        workers: int,
+        accept: Callable[[list[Lease]], list[Held]],
+        give_back: Callable[[list[Held]], None],
+        may_fetch: Callable[[], bool],
+    ) -> None:
+        super().__init__(name="allocator-fetcher", daemon=True)
+        self._queue = queue
+        self._buffer = buffer
+        self._tally = tally
+        self._workers = workers
+        self._accept = accept
+        self._give_back = give_back
+        self._may_fetch = may_fetch
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Take nothing more; returns when the last dequeue has."""
+        self._stopping.set()
+        self._buffer.low.set()
+        if self.is_alive():
+            self.join()
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._fetch()
+            except AllocatorError:
+                log.exception("no jobs can be fetched; trying again in %g s", PAUSE_S)
+                self._stopping.wait(PAUSE_S)
+
+    def _fetch(self) -> None:
+        buffer = self._buffer
+        buffer.low.clear()
+        room = self._room()
+        if room <= 0 or not self._may_fetch():
+            late = buffer.take_older_than(time.monotonic() - LATE_S)
+            if late:
+                self._give_back(late)
+            # A worker that takes a job, or waits for one, sets it.
+            buffer.low.wait(START_WITHIN_S / 5)
+            return
+        leases = self._queue.dequeue_many(min(room, MAX_TAKEN), LOOK_S)
+        if leases:
+            jobs = self._accept(leases)
+            if jobs:
+                buffer.put(jobs)
+
+    def _room(self) -> int:
+        """Idle workers, and what the others will begin within START_WITHIN_S at the pace of the last attempts."""
+        samples = list(self._tally.service_s)[-100:]
+        soon = 0
+        if samples:
+            service_s = max(sum(samples) / len(samples), 1e-6)
+            soon = int(self._workers * START_WITHIN_S / service_s)
+        return max(self._buffer.idle_count, min(soon, MAX_TAKEN)) - len(self._buffer)

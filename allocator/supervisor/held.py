@@ -1,0 +1,38 @@
+"""A lease while the supervisor holds it."""
+
+import time
+
+from allocator.domain.lease import Lease
+
+
+class Held:
+    """
+    One leased job on its way through the supervisor.
+
+    Attributes:
+        lease: Extended in place by the lease keeper.
+        timeout_s: For one attempt.
+        started_at: When a worker took it, on the queue's clock as far as it can be told here; 0 before that.
+        started: The same on the monotonic clock of this process; what the timeout is measured by.
+        lost: The lease is gone; whatever comes of the attempt will be refused.
+        abandoned: Over its timeout: not extended any more.
+    """
+
+    __slots__ = ("abandoned", "fetched", "lease", "lost", "started", "timeout_s", "worker")
+
+    def __init__(self, lease: Lease, timeout_s: float, fetched: float) -> None:
+        self.lease = lease
+        self.timeout_s = timeout_s
+        self.fetched = fetched
+        self.started = 0.0
+        self.worker = ""
+        self.lost = False
+        self.abandoned = False
+
+    def at(self, monotonic: float) -> float:
+        """An instant of this process on the queue's clock, by the lease: it was fetched just after it was given."""
+        return self.lease.leased_at + max(0.0, monotonic - self.fetched)
+
+    def beat(self) -> None:
+        """Measure the timeout from now."""
+        self.started = time.monotonic()

@@ -1,0 +1,75 @@
+"""The lease keeper: extends what the supervisor holds, and ends what runs too long."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from allocator.domain.errors import AllocatorError
+from allocator.queue.base import Queue
+from allocator.supervisor.held import Held
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.25
+"""How late at most a timeout is noticed."""
+
+
+class LeaseKeeper(threading.Thread):
+    """
+    Every third of a lease: one call that extends everything held, except what is over its timeout.
+
+    Args:
+        held: Gives everything held at the moment.
+        overdue: Called once for each job that is over its timeout, from this thread.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        held: Callable[[], list[Held]],
+        overdue: Callable[[Held], None],
+    ) -> None:
+        super().__init__(name="allocator-lease-keeper", daemon=True)
+        self._queue = queue
+        self._held = held
+        self._overdue = overdue
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Extend nothing more."""
+        self._stopping.set()
+        if self.is_alive():
+            self.join()
+
+    def run(self) -> None:
+        every_s = self._queue.lease_s / 3
+        extend_at = time.monotonic() + every_s
+        while not self._stopping.wait(max(0.0, min(extend_at, self._next_look()) - time.monotonic())):
+            now = time.monotonic()
+            for held in self._held():
+                if held.started and not held.abandoned and now >= held.started + held.timeout_s:
+                    held.abandoned = True
+                    self._overdue(held)
+            if now >= extend_at:
+                extend_at = now + every_s
+                self._extend()
+
+    def _next_look(self) -> float:
+        """The next timeout; but a job that starts meanwhile may have a shorter one, hence at most LOOK_S from now."""
+        running = [held.started + held.timeout_s for held in self._held() if held.started and not held.abandoned]
+        return min(*running, time.monotonic() + LOOK_S) if running else time.monotonic() + LOOK_S
+
+    def _extend(self) -> None:
+        holding = [held for held in self._held() if not held.abandoned and not held.lost]
+        if not holding:
+            return
+        try:
+            lost = {lease.token for lease in self._queue.extend_many([held.lease for held in holding])}
+        except AllocatorError:
+            log.exception("%d leases could not be extended; trying again", len(holding))
+            return
+        for held in holding:
+            if held.lease.token in lost:
+                held.lost = True
+                log.warning("the lease on job %s attempt %d was lost", held.lease.job.id, held.lease.attempt)

@@ -1,0 +1,33 @@
+"""What supervisor and worker process say to each other: JSON, one message a frame."""
+
+from typing import Any
+
+import msgspec
+
+from allocator.domain.job import Job
+
+
+class Task(msgspec.Struct):
+    """What the supervisor sends: a job with its attempt, or a word about the present one."""
+
+    job: Job | None = None
+    attempt: int = 0
+    cancel: bool = False
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """
+    What the child sends.
+
+    Args:
+        kind: ready, progress, beat, done, failed or dead.
+        result: JSON of what the processor returned, with `done`.
+    """
+
+    kind: str
+    error: str = ""
+    traceback: str | None = None
+    result: Any = None
+    done: int = 0
+    total: int | None = None
+    message: str = ""

@@ -1,0 +1,111 @@
+"""Worker threads: each takes a job, tries it, and says how it ended."""
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+
+from allocator.supervisor.buffer import Buffer
+from allocator.supervisor.events import Listeners
+from allocator.supervisor.held import Held
+from allocator.supervisor.processors import Context, GiveUp, Processor
+from allocator.supervisor.settling import Ending
+from allocator.supervisor.stats import WorkerStats
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[Held, int, int | None, str], None]
+
+
+def attempt(processor: Processor, context: Context, held: Held) -> Ending:
+    """Try a job. Everything it raises becomes an ending; `dies` tells those after which the worker must go."""
+    try:
+        result = processor(context)
+    except GiveUp as reason:
+        return Ending(held, "dead", str(reason), traceback.format_exc(), finished=time.monotonic())
+    except BaseException as error:
+        text = f"{type(error).__name__}: {error}"
+        ending = Ending(held, "failed", text, traceback.format_exc(), finished=time.monotonic())
+        if not isinstance(error, Exception):
+            raise Died(ending) from error
+        return ending
+    return Ending(held, "done", result=result, finished=time.monotonic())
+
+
+class Died(Exception):
+    """A processor raised what no worker should survive (SystemExit, KeyboardInterrupt, …)."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.error)
+        self.ending = ending
+
+
+class ThreadWorker(threading.Thread):
+    """
+    Takes jobs from the buffer until it is closed.
+
+    Attributes:
+        current: What it is at.
+        discarded: It was replaced; it ends after its present job, whose end nobody waits for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        buffer: Buffer,
+        processors: Mapping[str, Processor],
+        put: Callable[[Ending], None],
+        report: Report,
+        listeners: Listeners,
+        gone: Callable[["ThreadWorker"], None],
+    ) -> None:
+        # Daemon, or a job that never ends would keep the interpreter from ending.
+        super().__init__(name=name, daemon=True)
+        self._buffer = buffer
+        self._processors = processors
+        self._put = put
+        self._report = report
+        self._listeners = listeners
+        self._gone = gone
+        self.current: Held | None = None
+        self.discarded = False
+        self.done_count = 0
+
+    def run(self) -> None:
+        take, put, listeners = self._buffer.take, self._put, self._listeners
+        while not self.discarded:
+            held = take()
+            if held is None:
+                return
+            self.current = held
+            if held.lost:
+                self.current = None
+                continue
+            held.worker = self.name
+            held.started = time.monotonic()
+            if listeners:
+                listeners.tell("on_started", held.lease)
+            try:
+                ending = self._attempt(held)
+            except Died as died:
+                self.current = None
+                put(died.ending)
+                log.error("worker %s died of %s in job %s; it is replaced", self.name, died, held.lease.job.id)
+                self._gone(self)
+                return
+            self.current = None
+            self.done_count += 1
+            put(ending)
+
+    def _attempt(self, held: Held) -> Ending:
+        return attempt(self._processors[held.lease.job.type], Context(held, self._report), held)
+
+    def stats(self) -> WorkerStats:
+        """What it does now."""
+        held = self.current
+        if held is None:
+            return WorkerStats(self.name, "idle" if self.is_alive() else "gone", "", "", 0.0, self.done_count)
+        state = "stuck" if held.abandoned else "running"
+        job = held.lease.job
+        return WorkerStats(self.name, state, job.id, job.type, time.monotonic() - held.started, self.done_count)

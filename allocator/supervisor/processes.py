@@ -1,0 +1,176 @@
+"""Worker processes: a thread here for each, which hands it one job at a time and sees it die."""
+
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+
+import msgspec
+
+from allocator.supervisor.buffer import Buffer
+from allocator.supervisor.events import Listeners
+from allocator.supervisor.held import Held
+from allocator.supervisor.messages import Reply, Task
+from allocator.supervisor.pools import Report, ThreadWorker
+from allocator.supervisor.settling import Ending
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 0.25
+"""How often a busy worker is asked whether its job was cancelled."""
+
+START_S = 60.0
+
+
+class Child:
+    """A process that runs `allocator.supervisor.child`, and the socket to it."""
+
+    def __init__(self, processors: Mapping[str, str]) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # A session of its own: Ctrl-C is for the supervisor, which then stops its workers in order.
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "allocator.supervisor.child", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._connection = Connection(ours.detach())
+        self._decode = msgspec.json.Decoder(Reply).decode
+        self._encode = msgspec.json.Encoder().encode
+        self.send_raw(self._encode(dict(processors)))
+
+    def send_raw(self, message: bytes) -> None:
+        self._connection.send_bytes(message)
+
+    def send(self, task: Task) -> None:
+        self.send_raw(self._encode(task))
+
+    def receive(self, seconds: float) -> Reply | None:
+        """The next message, or None after `seconds`. Raises EOFError when the process is gone."""
+        try:
+            if not self._connection.poll(seconds):
+                return None
+            return self._decode(self._connection.recv_bytes())
+        except OSError as error:
+            raise EOFError from error
+
+    def kill(self) -> None:
+        """End it at once; safe from any thread."""
+        self.process.kill()
+
+    def close(self) -> str:
+        """Let it go, and tell how it ended."""
+        self._connection.close()
+        try:
+            status = self.process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        if status < 0:
+            return f"killed by {signal.Signals(-status).name}"
+        return f"exited with status {status}"
+
+
+class ProcessWorker(ThreadWorker):
+    """Tries jobs in a process of its own, which is replaced when it dies."""
+
+    def __init__(
+        self,
+        name: str,
+        buffer: Buffer,
+        processors: Mapping[str, str],
+        put: Callable[[Ending], None],
+        report: Report,
+        listeners: Listeners,
+        restarted: Callable[[], None],
+    ) -> None:
+        super().__init__(name, buffer, {}, put, report, listeners, lambda worker: None)
+        self._names = processors
+        self._restarted = restarted
+        self._child: Child | None = None
+        self._releasing = False
+        self._child_lock = threading.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process at the moment."""
+        child = self._child
+        return None if child is None else child.process.pid
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            with self._child_lock:
+                child, self._child = self._child, None
+            if child is not None:
+                child.close()
+
+    def kill(self, *, release: bool = False) -> None:
+        """End the process at once. `release`: its job goes back uncharged, for the fault is not the job's."""
+        self._releasing = release
+        with self._child_lock:
+            if self._child is not None:
+                self._child.kill()
+
+    def _start_child(self) -> Child:
+        with self._child_lock:
+            if self._child is None:
+                self._child = Child(self._names)
+                child = self._child
+            else:
+                return self._child
+        ready = child.receive(START_S)
+        if ready is None or ready.kind != "ready":
+            raise EOFError("it did not start" if ready is None else ready.error)
+        return child
+
+    def _attempt(self, held: Held) -> Ending:
+        try:
+            child = self._start_child()
+            # Starting a process takes a while; the job's time begins when it is handed over.
+            held.started = time.monotonic()
+            child.send(Task(held.lease.job, held.lease.attempt))
+            return self._follow(child, held)
+        except (EOFError, OSError) as error:
+            return self._bury_child(held, str(error))
+
+    def _follow(self, child: Child, held: Held) -> Ending:
+        cancel_sent = False
+        while True:
+            reply = child.receive(LOOK_S)
+            if reply is None:
+                if (held.lease.cancelled or held.lost) and not cancel_sent:
+                    cancel_sent = True
+                    child.send(Task(cancel=True))
+                continue
+            match reply.kind:
+                case "progress":
+                    self._report(held, reply.done, reply.total, reply.message)
+                case "beat":
+                    held.beat()
+                case verb:
+                    now = time.monotonic()
+                    return Ending(held, verb, reply.error, reply.traceback, result=reply.result, finished=now)
+
+    def _bury_child(self, held: Held, problem: str) -> Ending:
+        with self._child_lock:
+            child, self._child = self._child, None
+        how = child.close() if child is not None else problem
+        now = time.monotonic()
+        if self._releasing:
+            return Ending(held, "released", finished=now)
+        self._restarted()
+        if held.abandoned:
+            error = f"timeout: ran longer than {held.timeout_s:g} s; its process was killed"
+            return Ending(held, "failed", error, finished=now)
+        error = f"the worker process died: {how}" + (f" ({problem})" if problem and child is not None else "")
+        log.error("%s: %s, in job %s attempt %d", self.name, error, held.lease.job.id, held.lease.attempt)
+        # Ready again at once, as after an expired lease: the fault may well have been the machine's.
+        return Ending(held, "failed", error, delay_s=0.0, finished=now)

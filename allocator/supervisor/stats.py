@@ -1,0 +1,86 @@
+"""What a supervisor tells about itself. Written by one thread, read by any, without locks."""
+
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+
+WINDOW_S = 5.0
+SAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class WorkerStats:
+    """
+    Args:
+        state: idle, running, stuck (over its timeout) or gone.
+        job_id, job_type, running_s: Of the job it is at; empty and 0 when idle.
+        done_count: Attempts that it finished, whatever came of them.
+    """
+
+    name: str
+    state: str
+    job_id: str
+    job_type: str
+    running_s: float
+    done_count: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """
+    Args:
+        backlog: Jobs that wait in the queue, at most about a second old; None before the first look.
+        buffered, running: Leased jobs that wait for a worker; that a worker is at.
+        done, retried, dead, released, lost: Counts since the start.
+        done_per_s: Over the last five seconds.
+        wait_s, service_s: p50, p90 and p99 of the last thousand attempts; empty before the first.
+        restarts: Workers that were replaced.
+    """
+
+    backlog: int | None
+    buffered: int
+    running: int
+    done: int
+    retried: int
+    dead: int
+    released: int
+    lost: int
+    done_per_s: float
+    wait_s: dict[str, float]
+    service_s: dict[str, float]
+    restarts: int
+    workers: tuple[WorkerStats, ...]
+
+
+class Tally:
+    """Counts and samples; only the settler writes."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.wait_s: deque[float] = deque(maxlen=SAMPLES)
+        self.service_s: deque[float] = deque(maxlen=SAMPLES)
+        self._done_at: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
+
+    def note_done(self) -> None:
+        """After each group: how many were done by now."""
+        self._done_at.append((time.monotonic(), self.counts["done"]))
+
+    def done_per_s(self) -> float:
+        """Over the window, or as far as the samples reach back."""
+        now = time.monotonic()
+        recent = [(at, count) for at, count in list(self._done_at) if at >= now - WINDOW_S]
+        if len(recent) < 2:
+            return 0.0
+        return (recent[-1][1] - recent[0][1]) / max(now - recent[0][0], 1e-9)
+
+
+def quantiles(samples: "deque[float]") -> dict[str, float]:
+    """p50, p90 and p99 by the nearest rank; empty without samples."""
+    ordered = sorted(samples)
+    if not ordered:
+        return {}
+    last = len(ordered) - 1
+    return {
+        name: ordered[min(last, int(share * len(ordered)))]
+        for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99))
+    }

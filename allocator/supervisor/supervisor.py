@@ -1,0 +1,424 @@
+"""The supervisor: fetcher, workers, settler and lease keeper, started and stopped in the right order."""
+
+import atexit
+import logging
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import FrameType, TracebackType
+from typing import Self
+
+from allocator.domain.backoff import Backoff
+from allocator.domain.errors import AllocatorError
+from allocator.domain.job import check_seconds
+from allocator.domain.lease import Lease
+from allocator.persistence import Store, StoreLock
+from allocator.queue.base import Queue
+from allocator.supervisor.buffer import Buffer
+from allocator.supervisor.events import Events, Listeners
+from allocator.supervisor.fetching import Fetcher
+from allocator.supervisor.held import Held
+from allocator.supervisor.leases import LeaseKeeper
+from allocator.supervisor.pools import ThreadWorker
+from allocator.supervisor.processes import ProcessWorker
+from allocator.supervisor.processors import Processor, resolve_all
+from allocator.supervisor.reconciler import INTERVAL_S, Reconciler
+from allocator.supervisor.recording import Recording
+from allocator.supervisor.settling import Ending, Settler
+from allocator.supervisor.stats import Stats, Tally, quantiles
+
+log = logging.getLogger(__name__)
+
+DEFAULT_WORKERS = 4
+DEFAULT_TIMEOUT_S = 3600.0
+DEFAULT_GRACE_S = 30.0
+SETTLE_S = 5.0
+"""At least so long is tried to tell how attempts ended, whatever is left of the grace."""
+
+GIVE_BACK_S = 1.0
+"""Delay of what could not be started here, so that it does not come straight back."""
+
+
+class Supervisor:
+    """
+    Runs workers on a queue until it is stopped.
+
+    A job that is taken is always given an end: done, failed, dead, or released untried. Only a process that is killed
+    leaves leases behind, and those expire.
+
+    Args:
+        queue: Where jobs come from. Stays open when the supervisor stops.
+        processors: Job type -> function or `module:function`. Other types become dead letters.
+        workers: Threads that try jobs; none are started where `processes` is given and this is not.
+        processes: Processes that try jobs, one at a time each: for work that keeps the interpreter busy, crashes, or
+            hangs in C. Processors are then named `module:function`.
+        timeout_s: For one attempt, where the job names none. What runs longer loses its lease, and its worker is
+            replaced; after `workers` replacements the supervisor stops taking jobs, and `failed` is set.
+        limits: Job type -> how many of it may be held here at a time.
+        backoffs: Job type -> backoff, for jobs that bring none of their own; else the queue's.
+        store: Where every step is recorded, before the queue hears of it. Stays open when the supervisor stops.
+        reconcile_s: How often store and queue are compared.
+        events: Hooks.
+        handle_signals: Stop on SIGTERM and SIGINT (a second one ends at once). Only in the main thread.
+    Raises:
+        ValueError: An argument is out of range, or a processor cannot be found.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        processors: Mapping[str, Processor | str],
+        *,
+        workers: int | None = None,
+        processes: int = 0,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        limits: Mapping[str, int] | None = None,
+        backoffs: Mapping[str, Backoff] | None = None,
+        store: Store | None = None,
+        reconcile_s: float = INTERVAL_S,
+        events: Sequence[Events] = (),
+        handle_signals: bool = False,
+    ) -> None:
+        if workers is None:
+            workers = 0 if processes else DEFAULT_WORKERS
+        for name, value in (("workers", workers), ("processes", processes)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(f"{name}: must be an integer of at least 0, not {value!r}")
+        if workers + processes < 1:
+            raise ValueError("workers, processes: at least one of them must be above 0")
+        self.queue = queue
+        # Found here too, so that a wrong name is told at once and not by every process.
+        self._processors = resolve_all(processors)
+        self._names = {type: name for type, name in processors.items() if isinstance(name, str)}
+        if processes and len(self._names) < len(processors):
+            unnamed = ", ".join(sorted(processors.keys() - self._names.keys()))
+            raise ValueError(
+                f"processors: name those of {unnamed} as 'module:function'; a process cannot get a function"
+            )
+        self._timeout_s = check_seconds("timeout_s", timeout_s)
+        self._limits = dict(limits or {})
+        self._listeners = Listeners(events)
+        self._handle_signals = handle_signals
+        self._tally = Tally()
+        self._buffer = Buffer()
+        self._held: dict[str, Held] = {}
+        self._held_types: Counter[str] = Counter()
+        self._held_lock = threading.Lock()
+        self._workers: list[ThreadWorker] = []
+        self._thread_count, self._process_count = workers, processes
+        self._added = 0
+        self._restarts = self._given_up = 0
+        self._backlog: int | None = None
+        self._asked_at = float("-inf")
+        self._stop_lock = threading.Lock()
+        self._stopped = False
+        self.stopping = threading.Event()
+        """Set when a stop was asked for, by a signal too."""
+        self.failed = False
+        """Whether so many workers had to be given up that no more jobs are taken."""
+        self._recording = None if store is None else Recording(store, queue)
+        self._store = store
+        self._store_lock: StoreLock | None = None
+        self._reconciler = None if store is None else Reconciler(store, queue, reconcile_s)
+        self._settler = Settler(
+            queue, self._recording, self._tally, self._listeners, dict(backoffs or {}), self._forget
+        )
+        self._fetcher = Fetcher(
+            queue, self._buffer, self._tally, workers + processes, self._accept, self._give_back, self._may_fetch
+        )
+        self._keeper = LeaseKeeper(queue, self._all_held, self._overdue)
+        # Store and queue may make it wait, which the keeper must not.
+        self._chores = threading.Thread(target=self._do_chores, name="allocator-chores", daemon=True)
+
+    # Start and stop
+
+    def start(self) -> Self:
+        """Begin to take jobs. Returns at once."""
+        if self._handle_signals:
+            self._install_signals()
+        if self._store is not None and self.queue.identity.startswith("memory:"):
+            # What such a queue holds is known to this process alone; another would take its jobs for lost.
+            self._store_lock = self._store.lock(self.queue.identity)
+        for _ in range(self._thread_count):
+            self._add_worker()
+        for _ in range(self._process_count):
+            self._add_process()
+        for thread in (self._settler, self._keeper, self._fetcher, self._reconciler, self._chores):
+            if thread is not None:
+                thread.start()
+        atexit.register(self.stop, 0.0)
+        return self
+
+    def stop(self, grace: float = DEFAULT_GRACE_S) -> bool:
+        """
+        Take nothing more, give back what was not started, let the workers finish, tell the queue, end.
+
+        Idempotent, from any thread. What still runs after `grace` seconds is left to its lease, which expires.
+
+        Returns:
+            Whether everything that was started came to its end.
+        """
+        self.stopping.set()
+        with self._stop_lock:
+            if self._stopped:
+                return True
+            self._stopped = True
+            deadline = time.monotonic() + grace
+            self._fetcher.stop()
+            self._give_back(self._buffer.close(), delay_s=0.0)
+            for worker in self._workers:
+                worker.join(max(0.0, deadline - time.monotonic()))
+            for worker in self._workers:
+                if worker.is_alive() and isinstance(worker, ProcessWorker):
+                    worker.kill(release=True)
+                    worker.join()
+            left = [worker for worker in self._workers if worker.is_alive()]
+            for worker in left:
+                held = worker.current
+                if held is not None:
+                    held.abandoned = True
+                    log.warning(
+                        "job %s attempt %d still runs after the grace of %g s; its lease is left to expire",
+                        held.lease.job.id,
+                        held.lease.attempt,
+                        grace,
+                    )
+            self._settler.stop(max(SETTLE_S, deadline - time.monotonic()))
+            if self._recording is not None:
+                self._recording.flush()
+            if self._reconciler is not None:
+                self._reconciler.stop()
+            self._keeper.stop()
+            if self._store_lock is not None:
+                self._store_lock.release()
+            atexit.unregister(self.stop)
+            return not left
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Wait until no job waits or is leased, by anyone; False if that took longer than `timeout` seconds."""
+        deadline = float("inf") if timeout is None else time.monotonic() + timeout
+        while not self.stopping.is_set():
+            if not self._held:
+                counts = self.queue.counts()
+                if counts["ready"] + counts["scheduled"] + counts["leased"] == 0:
+                    return True
+            if time.monotonic() >= deadline:
+                return False
+            self.stopping.wait(0.01 if not self._held else 0.002)
+        return False
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def run(self, grace: float = DEFAULT_GRACE_S) -> int:
+        """Start, work until a stop is asked for, stop; gives an exit status: 1 if workers had to be given up."""
+        self.start()
+        # A wait without an end would keep signals from being handled on some platforms.
+        while not self.stopping.wait(1.0):
+            pass
+        self.stop(grace)
+        return int(self.failed)
+
+    def _install_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise ValueError("handle_signals: signals can only be handled from the main thread; start it there")
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            if self.stopping.is_set():
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+            log.warning("signal %d: stopping; once more ends at once", number)
+            self.stopping.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_signal)
+
+    # What the threads ask for
+
+    def _accept(self, leases: list[Lease]) -> list[Held]:
+        """Hold what can be started here; everything else is given its end at once."""
+        fetched = time.monotonic()
+        accepted: list[Held] = []
+        refused: list[Ending] = []
+        if self._recording is not None:
+            leases = self._begin(leases, self._recording, fetched)
+        with self._held_lock:
+            for lease in leases:
+                job = lease.job
+                held = Held(lease, job.timeout or self._timeout_s, fetched)
+                self._held[lease.token] = held
+                self._held_types[job.type] += 1
+                if job.type not in self._processors:
+                    known = ", ".join(sorted(self._processors)) or "none"
+                    refused.append(
+                        Ending(held, "dead", f"no processor for type {job.type!r}; this supervisor has: {known}")
+                    )
+                elif self._held_types[job.type] > self._limits.get(job.type, len(self._held)):
+                    refused.append(Ending(held, "released", delay_s=GIVE_BACK_S))
+                else:
+                    accepted.append(held)
+        for ending in refused:
+            self._settler.put(ending)
+        return accepted
+
+    def _begin(self, leases: list[Lease], recording: Recording, fetched: float) -> list[Lease]:
+        """Record that these begin; gives those that may run. The others are given their end in the queue alone."""
+        ends: list[Ending] = []
+
+        def end(lease: Lease, verb: str, error: str = "", delay_s: float | None = None) -> None:
+            held = Held(lease, self._timeout_s, fetched)
+            with self._held_lock:
+                self._held[lease.token] = held
+                self._held_types[lease.job.type] += 1
+            ends.append(Ending(held, verb, error, delay_s=delay_s, recorded=False))
+
+        try:
+            begun = recording.begin(leases)
+        except AllocatorError:
+            for lease in leases:
+                end(lease, "released", delay_s=GIVE_BACK_S)
+            raise
+        else:
+            for lease in begun.finished:
+                end(lease, "done")
+            for lease in begun.cancelled:
+                # A release of what is marked cancels it.
+                self.queue.cancel(lease.job.id)
+                end(lease, "released")
+            for lease in begun.dead:
+                end(lease, "dead", "given up in the store")
+            return begun.runnable
+        finally:
+            for ending in ends:
+                self._settler.put(ending)
+
+    def _give_back(self, jobs: list[Held], delay_s: float = GIVE_BACK_S) -> None:
+        for held in jobs:
+            self._settler.put(Ending(held, "released", delay_s=delay_s))
+
+    def _forget(self, jobs: list[Held]) -> None:
+        with self._held_lock:
+            for held in jobs:
+                if self._held.pop(held.lease.token, None) is not None:
+                    self._held_types[held.lease.job.type] -= 1
+
+    def _may_fetch(self) -> bool:
+        if self.failed or self._settler.stuck.is_set():
+            return False
+        return self._recording is None or self._recording.is_up()
+
+    def _all_held(self) -> list[Held]:
+        with self._held_lock:
+            return list(self._held.values())
+
+    def _report(self, held: Held, done: int, total: int | None, message: str) -> None:
+        if self._recording is not None:
+            self._recording.report(held, done, total, message)
+
+    def _overdue(self, held: Held) -> None:
+        job = held.lease.job
+        log.error(
+            "job %s attempt %d runs longer than %g s: its lease is not extended any more, and its worker is replaced",
+            job.id,
+            held.lease.attempt,
+            held.timeout_s,
+        )
+        for worker in list(self._workers):
+            if worker.current is held:
+                if not isinstance(worker, ProcessWorker):
+                    # Nobody will settle it: it is the lease's business from here on.
+                    self._forget([held])
+                if isinstance(worker, ProcessWorker):
+                    worker.kill()
+                else:
+                    self._give_up_on(worker)
+                return
+
+    def _give_up_on(self, worker: ThreadWorker) -> None:
+        """A thread cannot be killed: it is left to itself, and another takes its place, up to a bound."""
+        worker.discarded = True
+        self._given_up += 1
+        if self._given_up > self._thread_count:
+            self.failed = True
+            log.error(
+                "%d workers hang in jobs over their timeout; no more jobs are taken. Restart this process, and use "
+                "processes= for processors that may hang",
+                self._given_up,
+            )
+            self.stopping.set()
+        else:
+            self._replace(worker)
+
+    def _replace(self, worker: ThreadWorker) -> None:
+        if not self.stopping.is_set():
+            self._workers.remove(worker)
+            self._count_restart()
+            self._add_worker()
+
+    def _count_restart(self) -> None:
+        self._restarts += 1
+
+    def _add_process(self) -> None:
+        self._added += 1
+        worker = ProcessWorker(
+            f"process-{self._added}",
+            self._buffer,
+            self._names,
+            self._settler.put,
+            self._report,
+            self._listeners,
+            self._count_restart,
+        )
+        self._workers.append(worker)
+        worker.start()
+
+    def _add_worker(self) -> None:
+        self._added += 1
+        worker = ThreadWorker(
+            f"worker-{self._added}",
+            self._buffer,
+            self._processors,
+            self._settler.put,
+            self._report,
+            self._listeners,
+            self._replace,
+        )
+        self._workers.append(worker)
+        worker.start()
+
+    def _do_chores(self) -> None:
+        while not self.stopping.wait(1.0):
+            if self._recording is not None:
+                self._recording.flush()
+            if time.monotonic() - self._asked_at < 5.0:
+                try:
+                    self._backlog = self.queue.size()
+                except AllocatorError:
+                    self._backlog = None
+
+    def stats(self) -> Stats:
+        """How it goes. Cheap enough to be asked often: nothing here waits for the queue's server."""
+        self._asked_at = time.monotonic()
+        counts, workers = self._tally.counts, list(self._workers)
+        return Stats(
+            backlog=self._backlog,
+            buffered=len(self._buffer),
+            running=sum(worker.current is not None for worker in workers),
+            done=counts["done"],
+            retried=counts["retried"],
+            dead=counts["dead"],
+            released=counts["released"],
+            lost=counts["lost"],
+            done_per_s=self._tally.done_per_s(),
+            wait_s=quantiles(self._tally.wait_s),
+            service_s=quantiles(self._tally.service_s),
+            restarts=self._restarts,
+            workers=tuple(worker.stats() for worker in workers),
+        )

@@ -1,0 +1,61 @@
+"""Processors that worker processes run by name."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import threading
+
+from allocator.supervisor import Context
+
+
+def pid(context: Context) -> int:
+    """Tell which process it was."""
+    return os.getpid()
+
+
+def write_pid(context: Context) -> None:
+    """Append the process's number to a file."""
+    with open(context.job.payload["path"], "a") as file:
+        file.write(f"{os.getpid()}\n")
+
+
+def die(context: Context) -> None:
+    """As if someone had typed kill -9."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave(context: Context) -> None:
+    """End the process without a word."""
+    os._exit(3)
+
+
+def crash(context: Context) -> None:
+    """Read where nothing is."""
+    ctypes.string_at(0)
+
+
+def raise_system_exit(context: Context) -> None:
+    """What a worker must not survive."""
+    raise SystemExit(4)
+
+
+def hang(context: Context) -> None:
+    """Never end."""
+    threading.Event().wait()
+
+
+def hang_in_c(context: Context) -> None:
+    """Never end, and keep the interpreter to itself."""
+    ctypes.PyDLL(None).pause()
+
+
+def fail(context: Context) -> None:
+    """The plain kind of failure."""
+    raise ValueError("no such colour")
+
+
+async def co(context: Context) -> str:
+    """A coroutine."""
+    await asyncio.sleep(0)
+    return "done"

@@ -1,0 +1,113 @@
+"""Worker processes: whatever happens to one, its job is charged, its neighbours are not, and another replaces it."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+
+from allocator import Backoff, Queue
+from allocator.supervisor import Supervisor
+from tests.contract.builders import BOUND_S, Clients, a_job, counts
+from tests.supervisor.test_supervisor import Seen
+
+PROGRAMS = {
+    name: f"tests.supervisor.programs:{name}"
+    for name in ("pid", "write_pid", "die", "leave", "crash", "raise_system_exit", "hang", "hang_in_c", "fail", "co")
+}
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The programs are found by the processes too."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+
+
+@pytest.fixture
+def eager_queue(open_client: Clients) -> Queue:
+    """Real time, and no pause before the next attempt."""
+    return open_client(clock=None, backoff=Backoff(base=0.0))
+
+
+def test_jobs_run_in_processes(eager_queue: Queue, tmp_path: Path) -> None:
+    """Of their own, which stay for the next job."""
+    path = tmp_path / "pids"
+    eager_queue.enqueue_many([a_job(type="write_pid", payload={"path": str(path)}) for _ in range(20)])
+
+    with Supervisor(eager_queue, PROGRAMS, processes=2) as supervisor:
+        assert supervisor.drain(BOUND_S)
+
+    pids = path.read_text().split()
+    assert len(pids) == 20
+    assert 1 <= len(set(pids)) <= 2
+    assert str(os.getpid()) not in pids
+
+
+@pytest.mark.parametrize(
+    ("program", "error"),
+    [
+        ("die", "killed by SIGKILL"),
+        ("leave", "exited with status 3"),
+        ("crash", "killed by SIGSEGV"),
+        ("raise_system_exit", "SystemExit: 4"),
+        ("fail", "ValueError: no such colour"),
+    ],
+)
+def test_a_job_that_ends_its_worker_ends_as_a_dead_letter(eager_queue: Queue, program: str, error: str) -> None:
+    """After its last attempt, with how the process ended; its neighbours are done."""
+    eager_queue.enqueue_many([a_job(type="co"), a_job(type=program, max_retries=1), a_job(type="co"), a_job(type="co")])
+
+    with Supervisor(eager_queue, PROGRAMS, processes=2) as supervisor:
+        assert supervisor.drain(BOUND_S)
+
+    (letter,) = eager_queue.dead_letters()
+    assert error in letter.error
+    assert letter.attempt_count == 2
+    assert eager_queue.counts() == counts(done=3, dead=1)
+
+
+@pytest.mark.parametrize("program", ["hang", "hang_in_c"])
+def test_a_process_over_its_timeout_is_killed(eager_queue: Queue, program: str) -> None:
+    """Even in a C call that holds the interpreter's lock; the job is charged at once."""
+    eager_queue.enqueue_many([a_job(type=program, timeout=0.5, max_retries=0), a_job(type="co")])
+
+    with Supervisor(eager_queue, PROGRAMS, processes=1) as supervisor:
+        assert supervisor.drain(BOUND_S)
+
+    (letter,) = eager_queue.dead_letters()
+    assert letter.error.startswith("timeout: ran longer than 0.5 s")
+    assert eager_queue.counts() == counts(done=1, dead=1)
+
+
+def test_at_the_end_of_the_grace_processes_are_killed_and_their_jobs_released(eager_queue: Queue) -> None:
+    """The fault is not the job's: it is ready again at once, uncharged."""
+    job = eager_queue.enqueue(a_job(type="hang"))
+    seen = Seen()
+    supervisor = Supervisor(eager_queue, PROGRAMS, processes=1, events=[seen]).start()
+    seen.wait_for(("started", job.id))
+
+    supervisor.stop(grace=0.0)
+
+    lease = eager_queue.dequeue(timeout=0)
+    assert lease is not None
+    assert lease.attempt == 1
+
+
+def test_a_process_killed_from_outside_is_replaced(eager_queue: Queue) -> None:
+    """Its job is ready again without waiting for the lease, and done by the next."""
+    job = eager_queue.enqueue(a_job(type="hang", timeout=60, max_retries=0))
+    seen = Seen()
+
+    with Supervisor(eager_queue, PROGRAMS, processes=1, events=[seen]) as supervisor:
+        seen.wait_for(("started", job.id))
+        (worker,) = supervisor._workers
+        while (pid := worker.pid) is None:  # type: ignore[attr-defined]
+            threading.Event().wait(0.01)
+        os.kill(pid, signal.SIGKILL)
+        seen.wait_for(("dead", job.id))
+        assert supervisor.stats().restarts == 1
+        eager_queue.enqueue(a_job(type="co"))
+        assert supervisor.drain(BOUND_S)
+
+    assert eager_queue.counts() == counts(done=1, dead=1)

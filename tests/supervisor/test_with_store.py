@@ -1,0 +1,245 @@
+"""The supervisor with a store: the database is the record, whatever happens to the queue."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allocator import Backoff, Queue
+from allocator.persistence import JobState, Store, StoreLocked, open_store
+from allocator.queue.base import erase
+from allocator.supervisor import Context, Supervisor
+from allocator.supervisor.reconciler import reconcile
+from tests.contract.builders import BOUND_S, Clients, a_job, counts, some_jobs
+from tests.supervisor.test_supervisor import Seen
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A database of its own."""
+    with open_store(f"sqlite:///{tmp_path / 'store.db'}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def eager_queue(open_client: Clients) -> Queue:
+    """Real time, and no pause before the next attempt."""
+    return open_client(clock=None, backoff=Backoff(base=0.0))
+
+
+def drained(queue: Queue, store: Store, processors: dict[str, Callable[[Context], Any]], **options: Any) -> Supervisor:
+    """Run a supervisor until nothing waits and nothing is held."""
+    with Supervisor(queue, processors, store=store, **options) as supervisor:
+        assert supervisor.drain(BOUND_S), supervisor.stats()
+    return supervisor
+
+
+def test_a_job_is_recorded_from_submit_to_result(eager_queue: Queue, store: Store) -> None:
+    """With its attempts, their errors, and what its processor returned."""
+    job = store.submit(eager_queue, a_job())
+
+    def second_time_lucky(context: Context) -> dict[str, int]:
+        if context.attempt == 1:
+            raise ValueError("not yet")
+        return {"width": 640}
+
+    drained(eager_queue, store, {"json": second_time_lucky})
+
+    stored = store.job(job.id)
+    assert stored is not None
+    assert stored.state == JobState.DONE
+    assert stored.result == {"width": 640}
+    assert [(attempt.number, attempt.outcome, attempt.error) for attempt in stored.attempts] == [
+        (1, "failed", "ValueError: not yet"),
+        (2, "done", None),
+    ]
+
+
+def test_a_dead_letter_is_dead_in_both(eager_queue: Queue, store: Store) -> None:
+    """With the same error."""
+    job = store.submit(eager_queue, a_job(max_retries=1))
+
+    def broken(context: Context) -> None:
+        raise ValueError("no such colour")
+
+    drained(eager_queue, store, {"json": broken})
+
+    stored = store.job(job.id)
+    assert stored is not None
+    assert (stored.state, stored.error) == (JobState.DEAD, "ValueError: no such colour")
+    assert [letter.job.id for letter in eager_queue.dead_letters()] == [job.id]
+
+
+def test_progress_is_read_while_the_job_runs(eager_queue: Queue, store: Store) -> None:
+    """Within about a second."""
+    job = store.submit(eager_queue, a_job())
+    may_end = threading.Event()
+
+    def slow(context: Context) -> None:
+        context.progress(3, 10, "frames")
+        may_end.wait(BOUND_S)
+
+    def seen_progress() -> tuple[float | None, float | None, str | None]:
+        stored = store.job(job.id)
+        assert stored is not None
+        return stored.progress_done, stored.progress_total, stored.progress_message
+
+    with Supervisor(eager_queue, {"json": slow}, store=store) as supervisor:
+        pause = threading.Event()
+        for _ in range(100):
+            if seen_progress()[0] is not None:
+                break
+            pause.wait(0.1)
+        progress = seen_progress()
+        may_end.set()
+        assert supervisor.drain(BOUND_S)
+
+    assert progress == (3, 10, "frames")
+
+
+def test_a_result_that_is_not_json_does_not_undo_the_work(eager_queue: Queue, store: Store) -> None:
+    """The job is done, without a result."""
+    job = store.submit(eager_queue, a_job())
+
+    drained(eager_queue, store, {"json": lambda context: b"bytes"})
+
+    stored = store.job(job.id)
+    assert stored is not None
+    assert (stored.state, stored.result) == (JobState.DONE, None)
+
+
+def test_a_job_enqueued_past_the_store_is_taken_in(eager_queue: Queue, store: Store) -> None:
+    """So that the record is whole."""
+    job = eager_queue.enqueue(a_job())
+
+    drained(eager_queue, store, {"json": lambda context: None})
+
+    stored = store.job(job.id)
+    assert stored is not None
+    assert stored.state == JobState.DONE
+
+
+def test_a_job_that_is_done_in_the_store_is_not_run_again(eager_queue: Queue, store: Store) -> None:
+    """As when the queue lost the ack."""
+    job = store.submit(eager_queue, a_job())
+    drained(eager_queue, store, {"json": lambda context: None})
+    eager_queue.enqueue(a_job(id=job.id))
+    runs: list[int] = []
+
+    drained(eager_queue, store, {"json": lambda context: runs.append(1)})
+
+    assert runs == []
+    assert eager_queue.size() == 0
+
+
+def test_a_job_cancelled_in_the_store_is_not_run(eager_queue: Queue, store: Store) -> None:
+    """And is cancelled in the queue."""
+    job = store.submit(eager_queue, a_job())
+    store.cancel(job.id)
+    runs: list[int] = []
+
+    drained(eager_queue, store, {"json": lambda context: runs.append(1)})
+
+    assert runs == []
+    assert eager_queue.counts() == counts(cancelled=1)
+
+
+def test_what_the_queue_has_lost_is_put_back(eager_queue: Queue, store: Store, open_client: Clients) -> None:
+    """Everything in the queue vanishes; every job is still done, with the attempts that it had failed."""
+    fails, *others = store.submit_many(eager_queue, [a_job(type="fails", backoff=Backoff(base=60.0)), *some_jobs(20)])
+    attempts: list[int] = []
+
+    def failing(context: Context) -> None:
+        attempts.append(context.attempt)
+        raise ValueError("no such colour")
+
+    drained_once = Seen()
+    processors = {"fails": failing, "json": lambda context: None}
+    with Supervisor(eager_queue, processors, store=store, limits={"json": 0}, events=[drained_once]):
+        drained_once.wait_for(("retry", fails.id))
+    erase(eager_queue)
+    emptied = open_client(clock=None)
+    put_back = reconcile(store, emptied)
+    again = reconcile(store, emptied)
+    drained_rest = Seen()
+    with Supervisor(emptied, {"json": lambda context: None}, store=store, events=[drained_rest]):
+        drained_rest.wait_for(*(("done", job.id) for job in others))
+
+    assert (put_back, again) == (21, 0)
+    waiting = store.job(fails.id)
+    assert waiting is not None
+    assert (waiting.state, waiting.failed_count) == (JobState.QUEUED, 1)
+    assert emptied.counts()["scheduled"] == 1
+
+
+def test_a_supervisor_reconciles_at_its_start(eager_queue: Queue, store: Store, open_client: Clients) -> None:
+    """Without being asked."""
+    jobs = store.submit_many(eager_queue, some_jobs(5))
+    erase(eager_queue)
+    seen = Seen()
+
+    with Supervisor(open_client(clock=None), {"json": lambda context: None}, store=store, events=[seen]):
+        seen.wait_for(*(("done", job.id) for job in jobs))
+
+    assert store.counts()["done"] == 5
+
+
+def test_a_death_that_nobody_saw_is_copied_back(open_client: Clients, store: Store) -> None:
+    """The worker went silent, and another client reaped the lease."""
+    queue = open_client(clock=None, lease_s=0.2)
+    job = store.submit(queue, a_job(max_retries=0))
+    lease = queue.dequeue(timeout=0)
+    assert lease is not None
+    store.begin([lease], queue)
+    while not queue.reap():
+        threading.Event().wait(0.05)
+
+    reconcile(store, queue)
+
+    stored = store.job(job.id)
+    assert stored is not None
+    assert (stored.state, stored.error) == (JobState.DEAD, "lease expired")
+
+
+def test_a_store_that_cannot_commit_stops_the_taking_of_jobs(
+    eager_queue: Queue, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is acked meanwhile, nothing charged; when it is back, everything is done once."""
+    from allocator.persistence import StoreUnavailable
+
+    job, *others = store.submit_many(eager_queue, some_jobs(3))
+    refused, may_commit = threading.Event(), threading.Event()
+    settle = store.settle
+    runs: list[int] = []
+
+    def settle_when_up(endings: Any) -> Any:
+        if not may_commit.is_set():
+            refused.set()
+            raise StoreUnavailable("the test's database", "full", "no space left", "Wait")
+        return settle(endings)
+
+    monkeypatch.setattr(store, "settle", settle_when_up)
+    with Supervisor(
+        eager_queue, {"json": lambda context: runs.append(context.job.payload["n"])}, store=store, workers=1
+    ) as supervisor:
+        assert refused.wait(BOUND_S)
+        done_while_down = eager_queue.counts()["done"]
+        may_commit.set()
+        assert supervisor.drain(BOUND_S)
+
+    assert done_while_down == 0
+    assert sorted(runs) == [0, 1, 2]
+    assert eager_queue.counts()["done"] == 3
+    assert {stored.attempt for stored in (store.job(one.id) for one in (job, *others)) if stored} == {1}
+
+
+def test_a_second_process_is_refused_an_in_process_queue(store: Store) -> None:
+    """It would take the first one's jobs for lost."""
+    from allocator import open_queue
+
+    first, second = open_queue("memory://"), open_queue("memory://")
+
+    with Supervisor(first, {}, store=store), pytest.raises(StoreLocked):
+        Supervisor(second, {}, store=store).start()
