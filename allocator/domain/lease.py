@@ -12,7 +12,7 @@ class Lease(msgspec.Struct, gc=False):
     The right to one attempt at a job. All instants are seconds since the epoch on the queue's clock.
 
     Args:
-        job: Decoded afresh for this lease; yours to change.
+        job: Decoded afresh for this lease. Its payload is yours to change; id and retries are what settling goes by.
         attempt: 1, 2, …; counts from 1 again after a dead letter was put back.
         token: Unique to this lease. What fences a late worker.
         expires_at: The lease is lost from this instant on. `extend` moves it, in place.

@@ -47,7 +47,16 @@ class Session(ABC):
 
     @abstractmethod
     def disconnect(self) -> None:
-        """Let the connection go, whatever state it is in. Never raises; may be called from another thread."""
+        """Let the connection go, whatever state it is in. Never raises. By the thread that uses it."""
+
+    @abstractmethod
+    def cut(self) -> None:
+        """
+        End what another thread waits for on this connection; that thread then lets it go. Never raises.
+
+        The file descriptor must stay open until then: its number would be given to the next connection, and the
+        thread would go on to wait on that.
+        """
 
 
 S = TypeVar("S", bound=Session)
@@ -122,13 +131,17 @@ class Sessions(Generic[S]):
             if self._closing.is_set():
                 return
             session.connect()
-            operation(session)
+            # `close` may have looked for something to cut before there was a connection.
+            if not self._closing.is_set():
+                operation(session)
         except ConnectionLost:
             # The dequeue that follows finds out whether the server is gone, and waits for it.
             session.disconnect()
-        except BaseException:
+        except BaseException as error:
             session.disconnect()
-            raise
+            # Cut in the middle of things, a client library may fail in any way.
+            if not (isinstance(error, Exception) and self._closing.is_set()):
+                raise
         finally:
             self._waiting.discard(session)
             self._checkin(session)
@@ -137,7 +150,7 @@ class Sessions(Generic[S]):
         """End every wait and let idle connections go. Later calls connect for themselves."""
         self._closing.set()
         for session in list(self._waiting):
-            session.disconnect()
+            session.cut()
         while self._idle:
             self._idle.pop().disconnect()
 

@@ -23,7 +23,7 @@ class Context:
     What a processor sees of its job.
 
     Attributes:
-        job: Decoded afresh for this attempt; yours to change.
+        job: Decoded afresh for this attempt; its payload is yours to change.
         attempt: 1, 2, …
     """
 

@@ -88,9 +88,7 @@ def test_no_file_names_a_package_index_or_this_folder() -> None:
 
 def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     """Lua, SQL and TOML files are read from the installed package, so they must be in it."""
-    wanted = {
-        str(path.relative_to(ROOT)) for path in committed_files() if path.is_relative_to(ROOT / "allocator")
-    }
+    wanted = {str(path.relative_to(ROOT)) for path in committed_files() if path.is_relative_to(ROOT / "allocator")}
 
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],

@@ -64,7 +64,7 @@ class InProcessQueue(Queue):
     def dequeue(self, timeout: float | None = 1.0) -> Lease | None:
         """See `Queue.dequeue`."""
         broker = self._broker
-        if not (self._closed or self._forked):
+        if not (self._closed or self._forked) and (timeout is None or timeout >= 0):
             # The way of most calls, without lists and deadlines: nothing to sweep, and a job is there.
             with broker.lock:
                 now = broker.now()

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from struct import Struct
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -233,9 +234,8 @@ class PostgresSession(Session):
         self._channel = ""
         self._notified = False
         self._look_at = 0.0
-        # Guards the two below: only the thread that waits may free what it waits on; another one cuts the line.
+        # Between letting go of the connection and cutting it: what is freed must not be cut.
         self._lock = threading.Lock()
-        self._waiter = 0
 
     def connect(self) -> None:
         """See `Session`."""
@@ -293,19 +293,17 @@ class PostgresSession(Session):
     def disconnect(self) -> None:
         """See `Session`."""
         with self._lock:
-            pgconn = self._pgconn
-            if pgconn is None:
-                return
-            if self._waiter not in (0, threading.get_ident()):
-                try:
-                    with socket.socket(fileno=os.dup(pgconn.socket)) as line:
-                        line.shutdown(socket.SHUT_RDWR)
-                except (OSError, psycopg.Error):
-                    # It has broken by itself, which the waiting thread sees as well.
-                    pass
-                return
-            self._pgconn = None
-        pgconn.finish()
+            pgconn, self._pgconn = self._pgconn, None
+        if pgconn is not None:
+            pgconn.finish()
+
+    def cut(self) -> None:
+        """See `Session`."""
+        with self._lock:
+            # If it has broken by itself, the waiting thread sees that as well.
+            if self._pgconn is not None:
+                with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._pgconn.socket)) as line:
+                    line.shutdown(socket.SHUT_RDWR)
 
     def run(self, statement: Statement, arguments: Sequence[Any]) -> pq.abc.PGresult:
         """Call a function; gives its rows in binary."""
@@ -347,9 +345,7 @@ class PostgresSession(Session):
         The first wait on a connection begins to listen. No wait goes on past `first_s` after that: of what was notified
         just before, nobody was told, and it must be looked for.
         """
-        with self._lock:
-            pgconn = self._connected()
-            self._waiter = threading.get_ident()
+        pgconn = self._connected()
         try:
             if self._channel != channel:
                 self.query(f"LISTEN {channel}")
@@ -371,9 +367,6 @@ class PostgresSession(Session):
                 pgconn.consume_input()
         except psycopg.Error as error:
             raise ConnectionLost(str(error).strip()) from error
-        finally:
-            with self._lock:
-                self._waiter = 0
 
     def _connected(self) -> pq.abc.PGconn:
         pgconn = self._pgconn

@@ -83,6 +83,7 @@ class RedisQueue(Queue):
         self._prefix = f"allocator:{{{self.name}}}:"
         self._server = server_of(url)
         self._inspected = False
+        self._passing_on: list[threading.Thread] = []
         self._dead_options = (round(self.dead_letter_age_s * 1e6), self.dead_letter_count)
         self._lease_us = round(self.lease_s * 1e6)
         self._sessions = Sessions(self._make_session, self._make_session().unavailable, reconnect_s)
@@ -193,7 +194,9 @@ class RedisQueue(Queue):
             finally:
                 if self._closed:
                     # Beside it, because a server that does not answer must not hold up a dequeue that was ended.
-                    threading.Thread(target=self._pass_on, daemon=True).start()
+                    thread = threading.Thread(target=self._pass_on, daemon=True)
+                    self._passing_on.append(thread)
+                    thread.start()
 
         self._sessions.wait(block)
 
@@ -263,6 +266,8 @@ class RedisQueue(Queue):
         self._run("pause", int(paused))
 
     def _erase(self) -> None:
+        for thread in self._passing_on:
+            thread.join()
         # A pattern, because attempts and calls have keys of their own; the braces and the rest are literal.
         pattern = self._prefix + "*"
 

@@ -1,5 +1,7 @@
 """Connections to one Redis server, to the master that a Sentinel names, or to the owner of a slot in a Cluster."""
 
+import socket
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
@@ -178,6 +180,9 @@ class RedisSession(Session):
         self._url = url
         self._on_connect = on_connect
         self._connection: Connection | None = None
+        # Between the two: either the command is not sent any more, or its connection is cut after it was sent.
+        self._cutting = threading.Lock()
+        self._is_cut = False
 
     def connect(self) -> None:
         """See `Session`."""
@@ -185,6 +190,7 @@ class RedisSession(Session):
             return
         try:
             self._connection = self._server.connect(self._prefix)
+            self._is_cut = False
             self._on_connect(self)
         except Exception as error:
             self._server.forget()
@@ -197,6 +203,16 @@ class RedisSession(Session):
             # A connection that cannot even be closed is gone.
             with suppress(Exception):
                 connection.disconnect()
+
+    def cut(self) -> None:
+        """See `Session`."""
+        with self._cutting:
+            self._is_cut = True
+            # Redis-py has no word for it: its disconnect closes the descriptor too.
+            line = getattr(self._connection, "_sock", None)
+        if line is not None:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
 
     def run(self, script: "Script", *arguments: Any) -> Any:
         """Run a script under this session's name and number; gives its reply."""
@@ -214,10 +230,13 @@ class RedisSession(Session):
             raise self._translate(error) from error
 
     def command(self, *arguments: Any) -> Any:
-        """Run a plain command."""
+        """Run a plain command. `cut` from another thread ends it, also while it blocks."""
         try:
-            connection = self._connected()
-            connection.send_command(*arguments, check_health=False)
+            with self._cutting:
+                connection = self._connected()
+                if self._is_cut:
+                    raise exceptions.ConnectionError("the queue was closed")
+                connection.send_command(*arguments, check_health=False)
             return connection.read_response()
         except Exception as error:
             raise self._translate(error) from error

@@ -17,6 +17,9 @@ CREATE OR REPLACE FUNCTION allocator.dequeue(
 DECLARE
     _prefix text := _client || '-' || _call || '-';
     _swept integer := 0;
+    _reaped integer := 0;
+    -- Another client is just sweeping what this one has seen: what it makes ready cannot be seen yet.
+    _contended boolean := false;
     _taken integer := 0;
     _newer_id text;
     _newer_format smallint;
@@ -47,10 +50,13 @@ BEGIN
         INSERT INTO allocator.ready (queue_id, rank, sequence, id, due_at, failed_count, attempt_count, lost_lease)
             SELECT queue_id, rank, sequence, id, due_at, failed_count, attempt_count, lost_lease FROM due;
         GET DIAGNOSTICS _swept = ROW_COUNT;
+        _contended := _swept = 0;
     END IF;
     IF EXISTS (SELECT FROM allocator.leases
             WHERE -queue_id = -_queue AND expires_second <= floor(_now)::bigint AND expires_at <= _now) THEN
-        _swept := _swept + cardinality(allocator.take_back(_queue, _client, 100, _now, _age, _keep));
+        _reaped := cardinality(allocator.take_back(_queue, _client, 100, _now, _age, _keep));
+        _swept := _swept + _reaped;
+        _contended := _contended OR _reaped = 0;
     END IF;
 
     IF NOT (SELECT paused FROM allocator.queues WHERE id = _queue) THEN
@@ -100,10 +106,10 @@ BEGIN
             PERFORM set_config('synchronous_commit', 'off', true);
         END IF;
         RETURN QUERY SELECT NULL::text, NULL::bytea, NULL::float8, 0, NULL::text, NULL::float8, NULL::float8,
-            least(
+            CASE WHEN _contended THEN 0.005 ELSE least(
                 (SELECT s.due_at FROM allocator.scheduled s WHERE -s.queue_id = -_queue ORDER BY s.due_at LIMIT 1),
                 (SELECT min(l.expires_at) FROM allocator.leases l WHERE -l.queue_id = -_queue AND l.expires_second = (
                     SELECT f.expires_second FROM allocator.leases f WHERE -f.queue_id = -_queue
-                    ORDER BY f.expires_second LIMIT 1))) - _now;
+                    ORDER BY f.expires_second LIMIT 1))) - _now END;
     END IF;
 END $$;
