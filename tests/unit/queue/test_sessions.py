@@ -14,7 +14,7 @@ class FakeSession(Session):
         super().__init__()
         self.unreachable = unreachable
         self.connected = False
-        self.connect_count = self.disconnect_count = 0
+        self.connect_count = self.disconnect_count = self.cut_count = 0
 
     def connect(self) -> None:
         """Refused as often as asked for."""
@@ -29,6 +29,10 @@ class FakeSession(Session):
         """Never raises."""
         self.connected = False
         self.disconnect_count += 1
+
+    def cut(self) -> None:
+        """Nothing here blocks."""
+        self.cut_count += 1
 
 
 def unavailable(lost: ConnectionLost) -> QueueUnavailable:
