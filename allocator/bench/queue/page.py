@@ -57,7 +57,7 @@ each operation in turn with the bare limit of its backend; medians, and in brack
 On a shared machine rates come and go together: trust the ratios.</p>
 <h2>Throughput beside the limit</h2>
 {_figure(_ratio_figure(result), _ratio_text(result))}
-{_table([row for row in rows if row.target and "/s" in row.value])}
+{_table([row for row in rows if row.value.endswith("/s")])}
 <h2>Idle pickup</h2>
 {_figure(_pickup_figure(result.pickups), _pickup_text(result.pickups)) if result.pickups else ""}
 {_table([row for row in rows if "pickup" in row.operation or "blocked" in row.operation])}
@@ -146,7 +146,8 @@ def _ratio_figure(result: Result) -> Figure | None:
         median, colour = statistics.median(measure.ratios), COLOURS[measure.backend]
         axes.barh(place, median, height=0.55, color=colour)
         axes.plot([min(measure.ratios), max(measure.ratios)], [place, place], color=INK, linewidth=1.5)
-        axes.plot([measure.target, measure.target], [place - 0.4, place + 0.4], color=INK, linewidth=2.5)
+        if measure.target is not None:
+            axes.plot([measure.target, measure.target], [place - 0.4, place + 0.4], color=INK, linewidth=2.5)
         axes.text(max(measure.ratios) + 0.015, place, f"{median:.2f}", va="center", color=INK)
     axes.set_yticks(range(len(measures)), [f"{m.backend}: {m.operation}" for m in reversed(measures)])
     axes.axvline(1.0, color=INK, linewidth=0.8, linestyle=":")

@@ -92,7 +92,9 @@ def quantile(values: list[float], probability: float) -> float:
 def _measure_row(measure: Measure) -> Row:
     ratios = measure.ratios
     subject = statistics.median(measure.subject_rates)
-    target = f"at least {measure.target:,.0f}/s" if measure.target_is_rate else f"at least {measure.target:.2f}"
+    target = ""
+    if measure.target is not None:
+        target = f"at least {measure.target:,.0f}/s" if measure.target_is_rate else f"at least {measure.target:.2f}"
     return Row(
         measure.backend,
         measure.operation,

@@ -100,12 +100,21 @@ DECLARE
     _id text;
 BEGIN
     _blocks := ARRAY(SELECT nextval('allocator.blocks') << 10 FROM generate_series(0, (_count - 1) >> 10));
-    INSERT INTO allocator.jobs (queue_id, id, sequence, priority, max_retries, format, enqueued_at, record)
-        SELECT _queue, id, _blocks[1 + (i - 1 >> 10)] + (i - 1 & 1023), priority, max_retries, 1, _now, record
-        FROM (SELECT generate_subscripts(_ids, 1) AS i, unnest(_ids) AS id, unnest(_priorities) AS priority,
-            unnest(_max_retries) AS max_retries, unnest(_records) AS record) AS given
-        ON CONFLICT (queue_id, id) DO NOTHING;
-    GET DIAGNOSTICS _inserted = ROW_COUNT;
+    BEGIN
+        -- That an id is known is rare, and looking out for it costs a third of the time.
+        INSERT INTO allocator.jobs (queue_id, id, sequence, priority, max_retries, format, enqueued_at, record)
+            SELECT _queue, id, _blocks[1 + (i - 1 >> 10)] + (i - 1 & 1023), priority, max_retries, 1, _now, record
+            FROM (SELECT generate_subscripts(_ids, 1) AS i, unnest(_ids) AS id, unnest(_priorities) AS priority,
+                unnest(_max_retries) AS max_retries, unnest(_records) AS record) AS given;
+        _inserted := _count;
+    EXCEPTION WHEN unique_violation THEN
+        INSERT INTO allocator.jobs (queue_id, id, sequence, priority, max_retries, format, enqueued_at, record)
+            SELECT _queue, id, _blocks[1 + (i - 1 >> 10)] + (i - 1 & 1023), priority, max_retries, 1, _now, record
+            FROM (SELECT generate_subscripts(_ids, 1) AS i, unnest(_ids) AS id, unnest(_priorities) AS priority,
+                unnest(_max_retries) AS max_retries, unnest(_records) AS record) AS given
+            ON CONFLICT (queue_id, id) DO NOTHING;
+        GET DIAGNOSTICS _inserted = ROW_COUNT;
+    END;
 
     IF _inserted < _count THEN
         -- Some are known. One that was known a moment ago may be done by now, and then it is new after all.
