@@ -199,7 +199,7 @@ class InProcessQueue(Queue):
     def _dead_position(self, job_id: str) -> int | None:
         with self._broker.lock:
             entry = self._broker.dead.get(job_id)
-            return None if entry is None else entry.position
+            return None if entry is None else entry.trouble.position
 
     def _requeue(self, ids: list[str]) -> int:
         with self._broker.lock:

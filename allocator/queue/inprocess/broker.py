@@ -31,8 +31,24 @@ READY, SCHEDULED, LEASED, DEAD, CANCELLED = (
 )
 
 
+class Trouble(msgspec.Struct, gc=False):
+    """What a job has been through; most have been through nothing."""
+
+    lost_lease: bool = False
+    attempts: list[Attempt] = []
+    attempt_count: int = 0
+    # Of a dead letter.
+    dead_at: float = 0.0
+    error: str = ""
+    position: int = 0
+
+
 class Entry(msgspec.Struct, gc=False):
-    """One job: its record, its place, and the lease on it, if there is one. Holds nothing that could hold it."""
+    """
+    One job: its record, its place, and the lease on it, if there is one. Holds nothing that could hold it.
+
+    Kept small: with a million of them the cost of an operation is the memory that it has to touch.
+    """
 
     job_id: str
     record: bytes
@@ -43,19 +59,23 @@ class Entry(msgspec.Struct, gc=False):
     enqueued_at: float
     due_at: float
     state: State = READY
-    lost_lease: bool = False
-    attempts: list[Attempt] | None = None
-    attempt_count: int = 0
     # Of the present lease.
     token: str = ""
     expires_at: float = 0.0
     leased_at: float = 0.0
     worker: str = ""
     cancelled: bool = False
-    # Of a dead letter.
-    dead_at: float = 0.0
-    error: str = ""
-    position: int = 0
+    _trouble: Trouble | None = None
+
+    @property
+    def trouble(self) -> Trouble:
+        if self._trouble is None:
+            self._trouble = Trouble()
+        return self._trouble
+
+    @property
+    def lost_lease(self) -> bool:
+        return self._trouble is not None and self._trouble.lost_lease
 
     def job(self) -> Job:
         return restore(self.job_id, self.record, self.failed_count, self.enqueued_at)
@@ -164,8 +184,7 @@ class Broker:
         self.next_sweep = next_sweep
         for entry in expired:
             del self.leased[entry.job_id]
-            self.fail(entry, now, LEASE_EXPIRED, None)
-            entry.lost_lease = True
+            self.fail(entry, now, LEASE_EXPIRED, None).lost_lease = True
             if entry.cancelled:
                 self.cancel(entry, now)
             elif entry.failed_count > entry.max_retries:
@@ -213,15 +232,15 @@ class Broker:
             return entry
         return None
 
-    def fail(self, entry: Entry, now: float, error: str, traceback: str | None) -> None:
+    def fail(self, entry: Entry, now: float, error: str, traceback: str | None) -> Trouble:
         """Charge the attempt that the present lease stands for."""
+        trouble = entry.trouble
         entry.failed_count += 1
-        entry.attempt_count += 1
-        if entry.attempts is None:
-            entry.attempts = []
-        if len(entry.attempts) == 2 * MAX_ATTEMPTS_KEPT_EACH_END:
-            del entry.attempts[MAX_ATTEMPTS_KEPT_EACH_END]
-        entry.attempts.append(Attempt(entry.failed_count, error, traceback, entry.worker, entry.leased_at, now))
+        trouble.attempt_count += 1
+        if len(trouble.attempts) == 2 * MAX_ATTEMPTS_KEPT_EACH_END:
+            del trouble.attempts[MAX_ATTEMPTS_KEPT_EACH_END]
+        trouble.attempts.append(Attempt(entry.failed_count, error, traceback, entry.worker, entry.leased_at, now))
+        return trouble
 
     def wait(self, entry: Entry, now: float, delay: float, *, since_due: bool = False) -> None:
         """Let a job wait again, at its place. `since_due`: it was not tried, and still waits since it was due."""
@@ -251,12 +270,14 @@ class Broker:
     def bury(self, entry: Entry, now: float, error: str, age_s: float, count: int) -> None:
         """Make a dead letter, and trim the oldest: those too old, and those too many."""
         self.position += 1
-        entry.state, entry.dead_at, entry.error, entry.position = DEAD, now, error, self.position
+        trouble = entry.trouble
+        trouble.dead_at, trouble.error, trouble.position = now, error, self.position
+        entry.state = DEAD
         self.dead[entry.job_id] = entry
         self.dead_positions.append(self.position)
         self.dead_ids.append(entry.job_id)
         for oldest in list(islice(self.dead.values(), SWEEP_LIMIT)):
-            if len(self.dead) <= count and oldest.dead_at > now - age_s:
+            if len(self.dead) <= count and oldest.trouble.dead_at > now - age_s:
                 break
             self._exhume(oldest)
             self.purged_count += 1
@@ -265,7 +286,7 @@ class Broker:
         del self.dead[entry.job_id]
         if len(self.dead_ids) > 2 * len(self.dead) + 100:
             self.dead_ids = list(self.dead)
-            self.dead_positions = [letter.position for letter in self.dead.values()]
+            self.dead_positions = [letter.trouble.position for letter in self.dead.values()]
 
     def requeue(self, ids: Iterable[str], now: float) -> int:
         count = 0
@@ -294,9 +315,10 @@ class Broker:
         for index in range(bisect_right(self.dead_positions, position), len(self.dead_positions)):
             entry = self.dead.get(self.dead_ids[index])
             # A letter that was put back and died again stands further on.
-            if entry is not None and entry.position == self.dead_positions[index]:
-                attempts = list(entry.attempts or ())
-                yield DeadLetter(entry.job(), entry.error, attempts, entry.attempt_count, entry.dead_at, entry.position)
+            if entry is None or entry.trouble.position != self.dead_positions[index]:
+                continue
+            it = entry.trouble
+            yield DeadLetter(entry.job(), it.error, list(it.attempts), it.attempt_count, it.dead_at, it.position)
 
     def cancel(self, entry: Entry, now: float) -> None:
         """Give up a job that is in none of the dictionaries any more."""
