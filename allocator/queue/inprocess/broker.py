@@ -5,7 +5,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
-from itertools import islice
+from itertools import count, islice
 
 import msgspec
 
@@ -102,8 +102,8 @@ class Broker:
         self.waiters = 0
         self.paused = False
         self.sequence = 0
-        self.token_prefix = f"{new_id()}-"
-        self.token_count = 0
+        # Made by the interpreter's own loops: one step for each token.
+        self.tokens = map(f"{new_id()}-".__add__, map(str, count(1)))
         self.waiting: dict[str, Entry] = {}
         self.leased: dict[str, Entry] = {}
         self.dead: dict[str, Entry] = {}
@@ -208,11 +208,10 @@ class Broker:
             self.stale_count -= 1
             entry = pop()
         job_id = entry.job_id
-        self.token_count = count = self.token_count + 1
         del self.waiting[job_id]
         self.leased[job_id] = entry
         entry.state = LEASED
-        entry.token = token = self.token_prefix + str(count)
+        entry.token = token = next(self.tokens)
         entry.expires_at = expires_at
         entry.leased_at = now
         entry.worker = worker
