@@ -13,6 +13,7 @@ class Settings(BaseSettings):
 
     queue_url: str = Field("redis://localhost:6379/0", description="Where the queue is; see `open_queue`.")
     queue_name: str = Field("default", description="Which queue there.")
+    store_url: str | None = Field(None, description="Where the job store is; see `open_store`. None: no store.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="auto: console for a terminal, JSON lines otherwise."

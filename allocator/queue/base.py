@@ -348,6 +348,13 @@ class Queue(ABC):
             page.extend(letter for letter in chunk if _matches(letter, type, error))
         return page[:limit]
 
+    def dead_letter(self, job_id: str) -> DeadLetter | None:
+        """One dead letter, or None when no dead letter has this id."""
+        self._check_fork()
+        position = self._dead_position(job_id)
+        page = [] if position is None else self._dead_page(position - 1, 1)
+        return next((letter for letter in page if letter.job.id == job_id), None)
+
     def _position(self, after: "DeadLetter | str | None") -> int:
         if after is None:
             return 0

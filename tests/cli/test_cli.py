@@ -1,0 +1,150 @@
+"""The command, as a person or a script uses it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from allocator import Queue
+from allocator.cli import app
+from allocator.persistence import open_store
+from tests.contract.builders import Clients, a_job, bury, counts
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*arguments: str) -> Result:
+    """The command in this process."""
+    return CliRunner().invoke(app, list(arguments), prog_name="allocator")
+
+
+@pytest.fixture
+def where(open_client: Clients) -> list[str]:
+    """The options that name the queue of this test."""
+    return ["-q", open_client.url, "-n", open_client.name]
+
+
+@pytest.fixture
+def queue(open_client: Clients) -> Queue:
+    """That queue, on its server's own time."""
+    return open_client(clock=None)
+
+
+@pytest.mark.on_servers
+def test_status_counts_jobs(queue: Queue, where: list[str]) -> None:
+    """As JSON for scripts, as a table for people."""
+    queue.enqueue_many([a_job(), a_job(delay=60)])
+
+    as_json, table = run("status", "--json", *where), run("status", *where)
+
+    assert json.loads(as_json.stdout) == {"queue": queue.name, **counts(ready=1, scheduled=1)}
+    assert "scheduled" in table.stdout
+
+
+@pytest.mark.on_servers
+def test_dead_letters_are_listed_shown_and_put_back(queue: Queue, where: list[str]) -> None:
+    """With type and error as filters; a second time there is nothing left, and the status says so."""
+    timed_out, _ = bury(queue, a_job(type="film")), bury(queue, a_job(), error="no such colour")
+
+    listed = run("dlq", "list", "--json", "-t", "film", *where)
+    shown = run("dlq", "show", timed_out[0].id, *where)
+    put_back = run("dlq", "requeue", "--all", "-e", "colour", *where)
+    nothing = run("dlq", "requeue", "--all", "-e", "colour", *where)
+
+    assert [letter["job"]["id"] for letter in json.loads(listed.stdout)] == [timed_out[0].id]
+    assert timed_out[0].id in shown.stdout
+    assert "attempt 1" in shown.stdout
+    assert (put_back.exit_code, put_back.stdout) == (0, "1 put back\n")
+    assert nothing.exit_code == 1
+    assert queue.counts() == counts(ready=1, dead=1)
+
+
+@pytest.mark.on_servers
+def test_a_purge_asks_first(queue: Queue, where: list[str]) -> None:
+    """Unless told not to."""
+    bury(queue)
+
+    refused = CliRunner().invoke(app, ["dlq", "purge", "--all", *where], input="n\n")
+    kept = queue.counts()["dead"]
+    purged = run("dlq", "purge", "--all", "--yes", "--json", *where)
+
+    assert (refused.exit_code, kept) == (1, 1)
+    assert json.loads(purged.stdout) == {"count": 1}
+    assert queue.counts() == counts(purged=1)
+
+
+@pytest.mark.on_servers
+def test_an_unknown_dead_letter_is_told(queue: Queue, where: list[str]) -> None:
+    """With exit status 1, so that a script can ask."""
+    shown = run("dlq", "show", "nobody", *where)
+
+    assert shown.exit_code == 1
+    assert "nobody is not a dead letter" in shown.stderr
+
+
+@pytest.mark.on_servers
+def test_a_worker_does_jobs_until_it_is_told_to_stop(queue: Queue, where: list[str], tmp_path: Path) -> None:
+    """And records them; the store shows the job."""
+    store_url = f"sqlite:///{tmp_path / 'store.db'}"
+    with open_store(store_url) as store:
+        job = store.submit(queue, a_job(type="co"))
+    command = [sys.executable, "-m", "allocator.cli", "worker", "-p", "co=tests.supervisor.programs:co", *where]
+    # Run where the processors are: the command finds them there.
+    process = subprocess.Popen([*command, "-s", store_url], cwd=ROOT, stderr=subprocess.PIPE)
+    pause = threading.Event()
+    for _ in range(400):
+        if queue.counts()["done"]:
+            break
+        pause.wait(0.05)
+
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=30)
+    shown = run("jobs", "show", job.id, "-s", store_url, "--json")
+
+    assert process.returncode == 0, told
+    assert json.loads(shown.stdout)["state"] == "done"
+    assert json.loads(shown.stdout)["result"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["status", "-q", "redis://127.0.0.1:1"], "python -m allocator.services"),
+        (["status", "-q", "memory://"], "inside one process"),
+        (["status", "-q", "amqp://somewhere"], "no known backend"),
+        (["worker", "-p", "nothing"], "TYPE=MODULE:FUNCTION"),
+        (["worker", "-p", "a=b:c", "--limit", "a=b"], "is not a number"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_sentence(arguments: list[str], text: str) -> None:
+    """With exit status 2, and no traceback."""
+    result = run(*arguments)
+
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
+def test_a_wrong_variable_is_named() -> None:
+    """Before anything else is done."""
+    environment = {**os.environ, "ALLOCATOR_LOG_LEVEL": "LOUD"}
+    done = subprocess.run(
+        [sys.executable, "-m", "allocator.cli", "status"], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 2
+    assert "ALLOCATOR_LOG_LEVEL='LOUD'" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["--help"], ["worker", "--help"], ["dlq", "list", "--help"], ["bench", "--help"]])
+def test_help_gives_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """For every command; the list of commands for the whole."""
+    result = run(*command)
+
+    assert result.exit_code == 0
+    assert "allocator" in result.stdout + capsys.readouterr().out
