@@ -2,8 +2,8 @@
 `python -m allocator.supervisor.child FD`: a worker process.
 
 Speaks JSON messages over the socket FD with the supervisor that started it. From there: the processors, then jobs, and
-`cancel`. To there: `ready`, then for each job any number of `progress` and `beat`, and one end. When the socket is
-closed the supervisor is gone, and so goes this process, whatever it is at.
+`cancel`. To there: `ready`, then for each job `started`, any number of `progress` and `beat`, and one end. When the
+socket is closed the supervisor is gone, and so goes this process, whatever it is at.
 """
 
 import os
@@ -77,13 +77,14 @@ def main(descriptor: int) -> None:
         assert task.job is not None
         held = _BeatingHeld(Lease(task.job, task.attempt, "", 0.0, 0.0, 0.0), tell)
         current[:] = [held]
+        tell(Reply("started"))
         context = Context(
             held, lambda _, done, total, message: tell(Reply("progress", done=done, total=total, message=message))
         )
         try:
             ending = attempt(processors[task.job.type], context, held)
         except Died as died:
-            tell(Reply("failed", died.ending.error, died.ending.traceback))
+            tell(Reply("died", died.ending.error, died.ending.traceback))
             os._exit(1)
         tell(Reply(ending.verb, ending.error, ending.traceback, ending.result))
 

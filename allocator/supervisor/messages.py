@@ -20,7 +20,7 @@ class Reply(msgspec.Struct, omit_defaults=True):
     What the child sends.
 
     Args:
-        kind: ready, progress, beat, done, failed or dead.
+        kind: ready; started, progress, beat; done, failed or dead; died, after which the process ends.
         result: JSON of what the processor returned, with `done`.
     """
 

@@ -26,6 +26,13 @@ LOOK_S = 0.25
 
 START_S = 60.0
 
+RESTART_PAUSE_S = 0.1
+"""Where processes cannot even be started, they are not started in a loop."""
+
+
+class NotStarted(Exception):
+    """A worker process that cannot do jobs: its processors are not found there, or it hangs."""
+
 
 class Child:
     """A process that runs `allocator.supervisor.child`, and the socket to it."""
@@ -95,6 +102,7 @@ class ProcessWorker(ThreadWorker):
         self._restarted = restarted
         self._child: Child | None = None
         self._releasing = False
+        self._begun = False
         self._child_lock = threading.Lock()
 
     @property
@@ -128,18 +136,24 @@ class ProcessWorker(ThreadWorker):
                 return self._child
         ready = child.receive(START_S)
         if ready is None or ready.kind != "ready":
-            raise EOFError("it did not start" if ready is None else ready.error)
+            raise NotStarted(f"it said nothing for {START_S:g} s" if ready is None else ready.error)
         return child
 
     def _attempt(self, held: Held) -> Ending:
+        self._begun = False
         try:
             child = self._start_child()
             # Starting a process takes a while; the job's time begins when it is handed over.
             held.started = time.monotonic()
             child.send(Task(held.lease.job, held.lease.attempt))
             return self._follow(child, held)
-        except (EOFError, OSError) as error:
-            return self._bury_child(held, str(error))
+        except NotStarted as error:
+            # The next one will hardly do better; the job's attempts and their backoff keep this from being a loop.
+            self._restarted()
+            self._drop_child()
+            return Ending(held, "failed", f"the worker process did not start: {error}", finished=time.monotonic())
+        except (EOFError, OSError):
+            return self._bury_child(held)
 
     def _follow(self, child: Child, held: Held) -> Ending:
         cancel_sent = False
@@ -155,22 +169,36 @@ class ProcessWorker(ThreadWorker):
                     self._report(held, reply.done, reply.total, reply.message)
                 case "beat":
                     held.beat()
+                case "started":
+                    self._begun = True
+                case "died":
+                    self._restarted()
+                    self._drop_child()
+                    return Ending(held, "failed", reply.error, reply.traceback, finished=time.monotonic())
                 case verb:
                     now = time.monotonic()
                     return Ending(held, verb, reply.error, reply.traceback, result=reply.result, finished=now)
 
-    def _bury_child(self, held: Held, problem: str) -> Ending:
+    def _drop_child(self) -> str:
+        """Let the process go; tells how it ended, or nothing when there was none."""
         with self._child_lock:
             child, self._child = self._child, None
-        how = child.close() if child is not None else problem
+        return "" if child is None else child.close()
+
+    def _bury_child(self, held: Held) -> Ending:
+        how = self._drop_child()
         now = time.monotonic()
         if self._releasing:
             return Ending(held, "released", finished=now)
         self._restarted()
+        if not self._begun and not held.abandoned:
+            # It was gone before it heard of the job, which is not to blame.
+            log.warning("%s: its process had died (%s) before job %s began", self.name, how, held.lease.job.id)
+            return Ending(held, "released", delay_s=RESTART_PAUSE_S, finished=now)
         if held.abandoned:
             error = f"timeout: ran longer than {held.timeout_s:g} s; its process was killed"
             return Ending(held, "failed", error, finished=now)
-        error = f"the worker process died: {how}" + (f" ({problem})" if problem and child is not None else "")
+        error = f"the worker process died: {how}"
         log.error("%s: %s, in job %s attempt %d", self.name, error, held.lease.job.id, held.lease.attempt)
         # Ready again at once, as after an expired lease: the fault may well have been the machine's.
         return Ending(held, "failed", error, delay_s=0.0, finished=now)

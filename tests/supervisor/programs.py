@@ -45,6 +45,13 @@ def hang(context: Context) -> None:
     threading.Event().wait()
 
 
+def hang_telling(context: Context) -> None:
+    """Never end, and tell that it has begun."""
+    with open(context.job.payload["path"], "w") as file:
+        file.write(str(os.getpid()))
+    threading.Event().wait()
+
+
 def hang_in_c(context: Context) -> None:
     """Never end, and keep the interpreter to itself."""
     ctypes.PyDLL(None).pause()

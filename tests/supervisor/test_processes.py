@@ -14,7 +14,19 @@ from tests.supervisor.test_supervisor import Seen
 
 PROGRAMS = {
     name: f"tests.supervisor.programs:{name}"
-    for name in ("pid", "write_pid", "die", "leave", "crash", "raise_system_exit", "hang", "hang_in_c", "fail", "co")
+    for name in (
+        "pid",
+        "write_pid",
+        "die",
+        "leave",
+        "crash",
+        "raise_system_exit",
+        "hang",
+        "hang_telling",
+        "hang_in_c",
+        "fail",
+        "co",
+    )
 }
 
 
@@ -94,20 +106,57 @@ def test_at_the_end_of_the_grace_processes_are_killed_and_their_jobs_released(ea
     assert lease.attempt == 1
 
 
-def test_a_process_killed_from_outside_is_replaced(eager_queue: Queue) -> None:
-    """Its job is ready again without waiting for the lease, and done by the next."""
-    job = eager_queue.enqueue(a_job(type="hang", timeout=60, max_retries=0))
+def test_a_process_killed_from_outside_is_replaced(eager_queue: Queue, tmp_path: Path) -> None:
+    """Its job is charged without waiting for the lease, and the next process goes on."""
+    path = tmp_path / "pid"
+    job = eager_queue.enqueue(a_job(type="hang_telling", payload={"path": str(path)}, timeout=60, max_retries=0))
     seen = Seen()
 
     with Supervisor(eager_queue, PROGRAMS, processes=1, events=[seen]) as supervisor:
-        seen.wait_for(("started", job.id))
-        (worker,) = supervisor._workers
-        while (pid := worker.pid) is None:  # type: ignore[attr-defined]
-            threading.Event().wait(0.01)
-        os.kill(pid, signal.SIGKILL)
+        os.kill(_number_in(path), signal.SIGKILL)
         seen.wait_for(("dead", job.id))
-        assert supervisor.stats().restarts == 1
+        restarts = supervisor.stats().restarts
         eager_queue.enqueue(a_job(type="co"))
         assert supervisor.drain(BOUND_S)
 
+    assert restarts == 1
     assert eager_queue.counts() == counts(done=1, dead=1)
+
+
+def test_a_process_that_died_while_idle_costs_no_job(eager_queue: Queue, tmp_path: Path) -> None:
+    """The job had not begun there: it is not charged, and runs in the next process."""
+    path = tmp_path / "pids"
+    eager_queue.enqueue(a_job(type="write_pid", payload={"path": str(path)}))
+    with Supervisor(eager_queue, PROGRAMS, processes=1) as supervisor:
+        assert supervisor.drain(BOUND_S)
+
+        os.kill(_number_in(path), signal.SIGKILL)
+        eager_queue.enqueue(a_job(type="write_pid", payload={"path": str(path)}, max_retries=0))
+        assert supervisor.drain(BOUND_S)
+
+    assert eager_queue.counts() == counts(done=2)
+
+
+def test_a_process_that_cannot_find_its_processors_is_told(
+    eager_queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the dead letter, not in a loop of processes."""
+    (tmp_path / "only_found_here.py").write_text("def work(context):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    eager_queue.enqueue(a_job(max_retries=1))
+
+    with Supervisor(eager_queue, {"json": "only_found_here:work"}, processes=1) as supervisor:
+        assert supervisor.drain(BOUND_S)
+
+    (letter,) = eager_queue.dead_letters()
+    assert letter.error.startswith("the worker process did not start: processor 'only_found_here:work'")
+
+
+def _number_in(path: Path) -> int:
+    """What a program writes into a file, once it has."""
+    pause = threading.Event()
+    for _ in range(int(BOUND_S / 0.02)):
+        if path.exists() and (text := path.read_text().split()):
+            return int(text[-1])
+        pause.wait(0.02)
+    raise AssertionError(f"nothing was written to {path}")
