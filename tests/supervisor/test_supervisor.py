@@ -198,10 +198,10 @@ def test_a_thread_that_outlasts_the_grace_is_left_to_its_lease(open_client: Clie
 
 def test_what_runs_keeps_its_lease(open_client: Clients) -> None:
     """For longer than the lease was given."""
-    queue = open_client(clock=None, lease_s=0.6)
+    queue = open_client(clock=None, lease_s=1.5)
     queue.enqueue(a_job())
 
-    drained(queue, {"json": lambda context: threading.Event().wait(1.5)})
+    drained(queue, {"json": lambda context: threading.Event().wait(2.5)})
 
     assert queue.counts() == counts(done=1)
 
@@ -223,7 +223,7 @@ def test_a_worker_that_dies_of_a_base_exception_is_replaced(eager_queue: Queue) 
 
 def test_a_thread_over_its_timeout_is_replaced(open_client: Clients) -> None:
     """Its lease runs out, the other jobs go on, and its late word changes nothing."""
-    queue = open_client(clock=None, lease_s=0.5, backoff=AT_ONCE)
+    queue = open_client(clock=None, lease_s=1.0, backoff=AT_ONCE)
     slow, *others = queue.enqueue_many([a_job(type="slow", timeout=0.2, max_retries=0), *some_jobs(5)])
     may_end, seen = threading.Event(), Seen()
     processors: dict[str, Any] = {"slow": lambda context: may_end.wait(BOUND_S), "json": lambda context: None}
