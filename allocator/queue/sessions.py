@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 CONNECT_S = 3.0
@@ -151,8 +152,13 @@ class Sessions(Generic[S]):
         self._closing.set()
         for session in list(self._waiting):
             session.cut()
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
         while self._idle:
-            self._idle.pop().disconnect()
+            # Another thread may drop them too.
+            with suppress(IndexError):
+                self._idle.pop().disconnect()
 
     def _pause(self, seconds: float, for_dequeue: bool) -> None:
         if for_dequeue:
@@ -168,7 +174,7 @@ class Sessions(Generic[S]):
             return self._make()
 
     def _checkin(self, session: S) -> None:
+        # First put back, then look: whichever way `close` comes in between, somebody drops it.
+        self._idle.append(session)
         if self._closing.is_set():
-            session.disconnect()
-        else:
-            self._idle.append(session)
+            self._drop_idle()

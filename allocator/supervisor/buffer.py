@@ -19,7 +19,7 @@ class Buffer:
         self.idle_count = 0
         """Workers that wait in `take`."""
         self.low = threading.Event()
-        """Set whenever a worker had to wait, or took a job: the fetcher may look how much room there is."""
+        """Set when a worker has to wait: the fetcher may look how much room there is."""
 
     def __len__(self) -> int:
         return len(self._heap)

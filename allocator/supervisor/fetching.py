@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from allocator.domain.errors import AllocatorError
 from allocator.domain.lease import Lease
 from allocator.queue.base import MAX_TAKEN, Queue
 from allocator.supervisor.buffer import Buffer
@@ -60,7 +59,8 @@ class Fetcher(threading.Thread):
         while not self._stopping.is_set():
             try:
                 self._fetch()
-            except AllocatorError:
+            except Exception:
+                # Whatever it is: without this thread nothing would ever be taken again, and nobody would be told.
                 log.exception("no jobs can be fetched; trying again in %g s", PAUSE_S)
                 self._stopping.wait(PAUSE_S)
 
@@ -72,7 +72,7 @@ class Fetcher(threading.Thread):
             late = buffer.take_older_than(time.monotonic() - LATE_S)
             if late:
                 self._give_back(late)
-            # A worker that takes a job, or waits for one, sets it.
+            # A worker that has to wait sets it.
             buffer.low.wait(START_WITHIN_S / 5)
             return
         leases = self._queue.dequeue_many(min(room, MAX_TAKEN), LOOK_S)

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from allocator.domain.errors import AllocatorError
 from allocator.queue.base import Queue
 from allocator.supervisor.held import Held
 
@@ -66,7 +65,8 @@ class LeaseKeeper(threading.Thread):
             return
         try:
             lost = {lease.token for lease in self._queue.extend_many([held.lease for held in holding])}
-        except AllocatorError:
+        except Exception:
+            # Whatever it is: without this thread every lease would be lost.
             log.exception("%d leases could not be extended; trying again", len(holding))
             return
         for held in holding:

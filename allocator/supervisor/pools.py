@@ -19,7 +19,7 @@ Report = Callable[[Held, int, int | None, str], None]
 
 
 def attempt(processor: Processor, context: Context, held: Held) -> Ending:
-    """Try a job. Everything it raises becomes an ending; `dies` tells those after which the worker must go."""
+    """Try a job. Everything it raises becomes an ending; raises Died where the worker must go."""
     try:
         result = processor(context)
     except GiveUp as reason:
@@ -81,6 +81,8 @@ class ThreadWorker(threading.Thread):
             self.current = held
             if held.lost:
                 self.current = None
+                # The queue will say so again, and then it is held no more.
+                put(Ending(held, "released"))
                 continue
             held.worker = self.name
             held.started = time.monotonic()

@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 
-from allocator.domain.errors import AllocatorError
 from allocator.domain.states import State
 from allocator.persistence import Store
 from allocator.queue.base import Queue
@@ -66,6 +65,6 @@ class Reconciler(threading.Thread):
         while not self._stopping.is_set():
             try:
                 reconcile(self._store, self._queue)
-            except AllocatorError:
+            except Exception:
                 log.exception("store and queue could not be compared; trying again in %g s", self._interval_s)
             self._stopping.wait(self._interval_s)

@@ -89,7 +89,8 @@ class Settler(threading.Thread):
         with self._lock:
             self._stopping = True
             self._filled.notify()
-        self.join(timeout_s)
+        if self.is_alive():
+            self.join(timeout_s)
 
     def run(self) -> None:
         while True:

@@ -363,3 +363,50 @@ def test_signals_need_the_main_thread(eager_queue: Queue) -> None:
     thread.join(BOUND_S)
 
     assert "main thread" in str(errors[0])
+
+
+def test_a_lease_that_was_lost_before_its_start_is_not_held_any_more(eager_queue: Queue) -> None:
+    """It is not run, and does not count against the limit of its type."""
+    job = eager_queue.enqueue(a_job())
+    seen, runs = Seen(), []
+    supervisor = Supervisor(eager_queue, {"json": runs.append}, workers=1, events=[seen])
+    lease = eager_queue.dequeue(timeout=0)
+    assert lease is not None
+    (held,) = supervisor._accept([lease])
+    eager_queue.ack(lease)
+    held.lost = True
+    supervisor._buffer.put([held])
+
+    with supervisor:
+        seen.wait_for(("lost", job.id))
+        assert supervisor.drain(BOUND_S)
+
+    assert runs == []
+    assert supervisor._held_types["json"] == 0
+
+
+def test_a_stop_before_the_start_is_nothing(eager_queue: Queue) -> None:
+    """As when what comes between making and starting has failed."""
+    assert Supervisor(eager_queue, {}).stop()
+
+
+@pytest.mark.parametrize("method", ["dequeue_many", "extend_many"])
+def test_an_error_that_nobody_foresaw_ends_no_thread(
+    open_client: Clients, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """It is logged; jobs are fetched and leases kept as before."""
+    queue = open_client(clock=None, lease_s=1.5)
+    queue.enqueue(a_job(max_retries=0))
+    plain, failed = getattr(queue, method), threading.Event()
+
+    def failing_once(*arguments: Any, **options: Any) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("a bug of a client library")
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(queue, method, failing_once)
+    drained(queue, {"json": lambda context: threading.Event().wait(2.5)})
+
+    assert failed.is_set()
+    assert queue.counts() == counts(done=1)
