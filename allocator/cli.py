@@ -1,17 +1,24 @@
 """The `allocator` command."""
 
 import json
+import logging
+import re
 import sys
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import Annotated, Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import msgspec
 import typer
 from pydantic import ValidationError
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperCommand
 
 import allocator
 from allocator.domain.errors import AllocatorError
@@ -19,6 +26,16 @@ from allocator.logs import configure_logs
 from allocator.queue.base import Queue
 from allocator.queue.opening import open_queue
 from allocator.settings import Settings
+
+if TYPE_CHECKING:
+    # Imported where it is used: most commands do without SQLAlchemy.
+    from allocator.persistence import Store
+    from allocator.supervisor.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+RECONNECT_S = 1.0
+"""For those who look again and again: they rather tell what is wrong than wait until it is over."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +61,9 @@ QueueUrl = Annotated[
     str, typer.Option("--queue", "-q", metavar="URL", help="redis://HOST:PORT/DB or postgresql://USER@HOST:PORT/DB")
 ]
 QueueName = Annotated[str, typer.Option("--name", "-n", help="Which queue there.")]
+StoreUrl = Annotated[
+    str | None, typer.Option("--store", "-s", metavar="URL", help="sqlite:///PATH or postgresql://USER@HOST:PORT/DB")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts: JSON on standard output.")]
 
 
@@ -62,31 +82,127 @@ def _main(
     configure_logs(settings.log_level, settings.log_format)
 
 
-@app.command()
+class _StatusCommand(TyperCommand):
+    """`--watch` may stand without its number, for which options have no form of their own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for place, word in enumerate(args):
+            if word == "--watch" and (place + 1 == len(args) or args[place + 1].startswith("-")):
+                args = [*args[: place + 1], "1", *args[place + 1 :]]
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=_StatusCommand)
 def status(
     queue: QueueUrl = settings.queue_url,
     name: QueueName = settings.queue_name,
+    store: StoreUrl = settings.store_url,
+    watch: Annotated[
+        float | None, typer.Option("--watch", metavar="[S]", min=0.1, help="Look again every S seconds (1).")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """
-    How many jobs are in which state.
+    How many jobs are in which state; with `--store`, also by the store.
 
-    Examples: `allocator status`, `allocator status -q postgresql://me@db/jobs -n media --json`
+    `--watch` goes on until Ctrl-C, with rates since the last look, also while the server is gone; with `--json` each
+    look is one line.
+
+    Examples: `allocator status`, `allocator status --watch`,
+    `allocator status -q postgresql://me@db/jobs -n media --json`
     """
-    with _open(queue, name) as opened:
-        counts = opened.counts()
+    with ExitStack() as stack:
+        bound = {} if watch is None else {"reconnect_s": RECONNECT_S}
+        opened = stack.enter_context(_open(queue, name, **bound))
+        record = None if store is None else stack.enter_context(_open_store(store))
+        if watch is not None:
+            _watch(opened, record, watch, as_json)
+            return
+        look = _look(opened, record)
     if as_json:
-        print(json.dumps({"queue": name, **counts}))
+        print(json.dumps({"queue": name, **look.as_dict()}))
+    else:
+        Console().print(_status_table(name, look))
+
+
+class _Look(NamedTuple):
+    """What was seen; `at` on the monotonic clock, counts by state."""
+
+    at: float
+    counts: Mapping[str, int]
+    stored: Mapping[str, int] | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return dict(self.counts) if self.stored is None else {**self.counts, "store": dict(self.stored)}
+
+    def rates_since(self, before: "_Look | None") -> dict[str, float | None]:
+        """Per second; None without a look before, or where the queue was emptied in between."""
+        if before is None:
+            return {"done_per_s": None, "arrivals_per_s": None}
+        seconds = self.at - before.at
+        # Every job that was ever accepted is in exactly one of the counts.
+        found = {
+            "done_per_s": self.counts["done"] - before.counts["done"],
+            "arrivals_per_s": sum(self.counts.values()) - sum(before.counts.values()),
+        }
+        return {name: count / seconds if count >= 0 else None for name, count in found.items()}
+
+
+def _look(queue: Queue, store: "Store | None") -> _Look:
+    counts = queue.counts()
+    return _Look(time.monotonic(), counts, None if store is None else store.counts(queue.identity))
+
+
+def _watch(queue: Queue, store: "Store | None", interval_s: float, as_json: bool) -> None:
+    """Look and tell until Ctrl-C. What goes wrong in between is told as well, and then looked again."""
+    console = Console()
+    try:
+        with ExitStack() as stack:
+            show: Callable[[RenderableType], None] = console.print
+            if console.is_terminal and not as_json:
+                show = partial(stack.enter_context(Live(console=console, auto_refresh=False)).update, refresh=True)
+            before: _Look | None = None
+            table: RenderableType = ""
+            while True:
+                began = time.monotonic()
+                try:
+                    look = _look(queue, store)
+                except AllocatorError as error:
+                    told: dict[str, Any] = {"error": str(error)}
+                    shown: RenderableType = Group(table, Text(f"{_utc(time.time())} UTC: {error}", style="bold red"))
+                else:
+                    rates = look.rates_since(before)
+                    told = {**look.as_dict(), **rates}
+                    shown = table = _status_table(queue.name, look, rates)
+                    before = look
+                if as_json:
+                    print(json.dumps({"queue": queue.name, "at": time.time(), **told}), flush=True)
+                else:
+                    show(shown)
+                time.sleep(max(0.0, interval_s - (time.monotonic() - began)))
+    except KeyboardInterrupt:
         return
+
+
+def _status_table(name: str, look: _Look, rates: Mapping[str, float | None] | None = None) -> Table:
     table = Table(title=f"queue {name}")
     table.add_column("state")
     table.add_column("jobs", justify="right")
     for state in ("ready", "scheduled", "leased", "dead"):
-        table.add_row(state, f"{counts[state]:,}")
+        table.add_row(state, f"{look.counts[state]:,}")
     table.add_section()
     for state in ("done", "cancelled", "purged"):
-        table.add_row(f"{state} since it began", f"{counts[state]:,}")
-    Console().print(table)
+        table.add_row(f"{state} since it began", f"{look.counts[state]:,}")
+    if rates is not None:
+        table.add_section()
+        for rate, label in (("arrivals_per_s", "arrivals per second"), ("done_per_s", "done per second")):
+            value = rates[rate]
+            table.add_row(label, "" if value is None else f"{value:,.1f}")
+    if look.stored is not None:
+        table.add_section()
+        for state, count in look.stored.items():
+            table.add_row(f"{state} in the store", f"{count:,}")
+    return table
 
 
 @app.command()
@@ -97,10 +213,7 @@ def worker(
     ],
     queue: QueueUrl = settings.queue_url,
     name: QueueName = settings.queue_name,
-    store: Annotated[
-        str | None,
-        typer.Option("--store", "-s", metavar="URL", help="sqlite:///PATH or postgresql://…"),
-    ] = settings.store_url,
+    store: StoreUrl = settings.store_url,
     workers: Annotated[int | None, typer.Option(help="Threads (4, or 0 with --processes).")] = None,
     processes: Annotated[int, typer.Option(help="Processes, for work that computes, crashes or hangs.")] = 0,
     limit: Annotated[
@@ -109,6 +222,14 @@ def worker(
     timeout: Annotated[float, typer.Option(metavar="S", help="For one attempt, where the job names none.")] = 3600.0,
     lease: Annotated[float, typer.Option(metavar="S", help="Until a silent worker's job goes to another.")] = 15.0,
     grace: Annotated[float, typer.Option(metavar="S", help="For what runs when a stop is asked for.")] = 30.0,
+    reconcile: Annotated[float, typer.Option(metavar="S", help="How often store and queue are compared.")] = 30.0,
+    prune: Annotated[
+        bool, typer.Option(help="Whether the store forgets jobs that ended 30 days or a million jobs ago.")
+    ] = True,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST:]PORT", help="Serve figures to Prometheus; on loopback where no HOST is given."),
+    ] = None,
 ) -> None:
     """
     Do the jobs of a queue until SIGTERM or Ctrl-C; a second one ends at once.
@@ -116,10 +237,11 @@ def worker(
     Exit status 1 when so many threads hang in jobs over their timeout that no more are taken.
 
     Examples: `allocator worker -p json=myapp.jobs:read`,
-    `allocator worker -q postgresql://me@db/jobs -p media=myapp.media:thumbnail --processes 2 --limit media=1`
+    `allocator worker -q postgresql://me@db/jobs -p media=myapp.media:thumbnail --processes 2 --limit media=1`,
+    `allocator worker -p json=myapp.jobs:read --metrics 9100`
     """
-    from allocator.persistence import open_store
-    from allocator.supervisor import Supervisor
+    from allocator.supervisor import Retention, Supervisor
+    from allocator.supervisor.metrics import Metrics
 
     # As with `python -m`: the processors are mostly beside the one who types this.
     sys.path.insert(0, "")
@@ -127,10 +249,12 @@ def worker(
     limits = {
         type: _count("--limit", count) for type, count in (_pair("--limit", text, "TYPE=N") for text in limit or ())
     }
+    address = None if metrics is None else _address("--metrics", metrics)
     with ExitStack() as stack:
         opened = stack.enter_context(_open(queue, name, lease_s=lease))
+        record = None if store is None else stack.enter_context(_open_store(store))
+        figures = None if address is None else Metrics(name, processors)
         try:
-            record = None if store is None else stack.enter_context(open_store(store))
             supervisor = Supervisor(
                 opened,
                 processors,
@@ -139,12 +263,37 @@ def worker(
                 timeout_s=timeout,
                 limits=limits,
                 store=record,
+                reconcile_s=reconcile,
+                retention=Retention() if prune else None,
+                events=[] if figures is None else [figures],
                 handle_signals=True,
             )
+            if figures is not None and address is not None:
+                figures.watch(supervisor, stack.enter_context(_open(queue, name, reconnect_s=RECONNECT_S)))
+                stack.callback(_serve(figures, *address))
             status = supervisor.run(grace)
         except ValueError as error:
             _fail(str(error))
     raise typer.Exit(status)
+
+
+def _serve(figures: "Metrics", host: str, port: int) -> Callable[[], None]:
+    """Answer Prometheus in a thread; gives what ends it."""
+    from prometheus_client import start_http_server
+
+    try:
+        server, thread = start_http_server(port, host, figures.registry)
+    except OSError as error:
+        _fail(f"--metrics: nothing can listen on {host} port {port}: {error}")
+    shown = f"[{host}]" if ":" in host else host
+    log.info("metrics at http://%s:%d/metrics", shown, server.server_port)
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop
 
 
 dlq = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Dead letters: look, put back, purge.")
@@ -231,7 +380,8 @@ def requeue_dead(
 
     Examples: `allocator dlq requeue 0190…`, `allocator dlq requeue --all -e "connection refused"`
     """
-    _move_dead(queue, name, "put back", "requeue_dead", job_id, all, type, error, as_json)
+    with _open(queue, name) as opened:
+        _tell_moved(lambda: opened.requeue_dead(job_id, all=all, type=type, error=error), "put back", as_json)
 
 
 @dlq.command("purge")
@@ -252,25 +402,16 @@ def purge_dead(
     """
     if all and not yes and not typer.confirm(f"Delete dead letters of queue {name} for good?"):
         raise typer.Exit(1)
-    _move_dead(queue, name, "purged", "purge_dead", job_id, all, type, error, as_json)
+    with _open(queue, name) as opened:
+        _tell_moved(lambda: opened.purge_dead(job_id, all=all, type=type, error=error), "purged", as_json)
 
 
-def _move_dead(
-    url: str,
-    name: str,
-    done: str,
-    method: str,
-    job_id: str | None,
-    all: bool,
-    type: str | None,
-    error: str | None,
-    as_json: bool,
-) -> None:
-    with _open(url, name) as opened:
-        try:
-            count: int = getattr(opened, method)(job_id, all=all, type=type, error=error)
-        except ValueError as problem:
-            _fail(str(problem))
+def _tell_moved(move: Callable[[], int], done: str, as_json: bool) -> NoReturn:
+    """Move dead letters, and tell how many; what was asked for in a wrong way moves none."""
+    try:
+        count = move()
+    except ValueError as problem:
+        _fail(str(problem))
     print(json.dumps({"count": count}) if as_json else f"{count} {done}")
     raise typer.Exit(0 if count else 1)
 
@@ -282,13 +423,11 @@ app.add_typer(jobs, name="jobs")
 @jobs.command("show")
 def show_job(
     job_id: Annotated[str, typer.Argument(metavar="ID")],
-    store: Annotated[str | None, typer.Option("--store", "-s", metavar="URL")] = settings.store_url,
+    store: StoreUrl = settings.store_url,
     as_json: AsJson = False,
 ) -> None:
     """Show a job with its attempts, progress and result. Exit status 1 when the store does not know it."""
-    from allocator.persistence import open_store
-
-    with open_store(store) as opened:
+    with _open_store(store) as opened:
         job = opened.job(job_id)
     if job is None:
         _fail(f"the store knows no job {job_id}", status=1)
@@ -311,6 +450,32 @@ def show_job(
             str(attempt.number), attempt.outcome, attempt.worker, _utc(attempt.leased_at), Text(attempt.error or "")
         )
     console.print(table)
+
+
+@jobs.command("prune")
+def prune_jobs(
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Those that ended longer ago: 90s, 15m, 12h, 30d, 4w.")
+    ] = None,
+    keep: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Of each of done, dead and cancelled, all but the last N.")
+    ] = None,
+    store: StoreUrl = settings.store_url,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Delete the records of jobs that have ended, of every queue in the store. Nothing to delete is no failure.
+
+    Of both options together each deletes for itself. Dead letters stay in their queue: see `allocator dlq purge`.
+
+    Examples: `allocator jobs prune --older-than 30d`, `allocator jobs prune --older-than 12h --keep 100000 --json`
+    """
+    if older_than is None and keep is None:
+        _fail("say what may go: --older-than AGE, --keep N, or both")
+    age_s = None if older_than is None else _seconds("--older-than", older_than)
+    with _open_store(store) as opened:
+        count = opened.retain(age_s, keep)
+    print(json.dumps({"count": count}) if as_json else f"{count} deleted")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
@@ -350,6 +515,20 @@ def _count(option: str, text: str) -> int:
     return int(text)
 
 
+def _seconds(option: str, text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text)
+    if found is None:
+        _fail(f"{option}: {text!r} is no age; write 90s, 15m, 12h, 30d or 4w")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}[found[2]]
+
+
+def _address(option: str, text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:
+        _fail(f"{option}: {text!r} is not [HOST:]PORT")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
 def _utc(instant: float) -> str:
     return f"{datetime.fromtimestamp(instant, UTC):%Y-%m-%d %H:%M:%S}"
 
@@ -359,6 +538,15 @@ def _open(url: str, name: str, **options: Any) -> Queue:
         _fail("a memory:// queue lives inside one process; there is nothing to look at from here")
     try:
         return open_queue(url, name=name, **options)
+    except (AllocatorError, ValueError) as error:
+        _fail(str(error))
+
+
+def _open_store(url: str | None) -> "Store":
+    from allocator.persistence import open_store
+
+    try:
+        return open_store(url)
     except (AllocatorError, ValueError) as error:
         _fail(str(error))
 

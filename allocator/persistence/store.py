@@ -6,6 +6,7 @@ method may raise StoreUnavailable, and may then be called again.
 """
 
 import os
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -359,7 +360,13 @@ class Store:
 
     # Retention and locks
 
-    def retain(self, age_s: float | None = None, count: int | None = None, now: float | None = None) -> int:
+    def retain(
+        self,
+        age_s: float | None = None,
+        count: int | None = None,
+        now: float | None = None,
+        limit: int | None = None,
+    ) -> int:
         """
         Delete jobs that have ended, with their attempts, in small transactions; returns how many.
 
@@ -368,32 +375,37 @@ class Store:
             count: Of each of done, dead and cancelled, all but this many that ended last, so that the done do not
                 push out the dead.
             now: On the clock of the queue; the store's by default.
+            limit: At most so many, for those who must be able to stop in between; if that many were deleted, there
+                may be more.
         """
         cutoff = None if age_s is None else (self._clock.now() if now is None else now) - age_s
+        most = sys.maxsize if limit is None else limit
         deleted = 0
         for state in sorted(ENDED):
             if cutoff is not None:
-                deleted += self._delete_while(state, jobs.c.finished_at < cutoff)
-            if count is not None:
+                deleted += self._delete_while(state, jobs.c.finished_at < cutoff, most - deleted)
+            if count is not None and deleted < most:
                 with self._read() as connection:
                     last = connection.execute(nth_newest(state, count)).one_or_none()
                 if last is not None:
-                    deleted += self._delete_while(state, tuple_(jobs.c.finished_at, jobs.c.id) <= tuple_(*last))
+                    beyond_count = tuple_(jobs.c.finished_at, jobs.c.id) <= tuple_(*last)
+                    deleted += self._delete_while(state, beyond_count, most - deleted)
         return deleted
 
-    def _delete_while(self, state: JobState, condition: ColumnElement[bool]) -> int:
-        query = oldest(state, condition, RETAIN_BATCH)
+    def _delete_while(self, state: JobState, condition: ColumnElement[bool], limit: int) -> int:
         deleted = 0
-        while True:
+        while deleted < limit:
+            batch = min(RETAIN_BATCH, limit - deleted)
             with self._write() as connection:
-                ids = list(connection.execute(query).scalars())
+                ids = list(connection.execute(oldest(state, condition, batch)).scalars())
                 if ids:
                     given = self._statements.ids(ids)
                     connection.execute(delete(attempts).where(self._statements.attempts_among), given)
                     connection.execute(delete(jobs).where(self._statements.among), given)
             deleted += len(ids)
-            if len(ids) < RETAIN_BATCH:
-                return deleted
+            if len(ids) < batch:
+                break
+        return deleted
 
     def lock(self, name: str) -> StoreLock:
         """

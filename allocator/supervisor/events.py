@@ -15,6 +15,9 @@ class Events:
     def on_started(self, lease: Lease) -> None:
         """A worker begins an attempt."""
 
+    def on_attempt(self, lease: Lease, wait_s: float, service_s: float) -> None:
+        """An attempt was made and the queue knows how it ended; which way it did, the hook called next tells."""
+
     def on_done(self, lease: Lease, wait_s: float, service_s: float) -> None:
         """The job is done, and the queue knows."""
 

@@ -10,6 +10,7 @@ from allocator.queue.base import MAX_TAKEN, Queue
 from allocator.supervisor.buffer import Buffer
 from allocator.supervisor.held import Held
 from allocator.supervisor.stats import Tally
+from allocator.supervisor.trouble import unforeseen
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +60,11 @@ class Fetcher(threading.Thread):
         while not self._stopping.is_set():
             try:
                 self._fetch()
-            except Exception:
+            except Exception as error:
                 # Whatever it is: without this thread nothing would ever be taken again, and nobody would be told.
-                log.exception("no jobs can be fetched; trying again in %g s", PAUSE_S)
+                log.error(
+                    "no jobs can be fetched; trying again in %g s: %s", PAUSE_S, error, exc_info=unforeseen(error)
+                )
                 self._stopping.wait(PAUSE_S)
 
     def _fetch(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from allocator.queue.base import Queue
 from allocator.supervisor.held import Held
+from allocator.supervisor.trouble import unforeseen
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,10 @@ class LeaseKeeper(threading.Thread):
             return
         try:
             lost = {lease.token for lease in self._queue.extend_many([held.lease for held in holding])}
-        except Exception:
+        except Exception as error:
             # Whatever it is: without this thread every lease would be lost.
-            log.exception("%d leases could not be extended; trying again", len(holding))
+            text = "%d leases could not be extended; trying again: %s"
+            log.error(text, len(holding), error, exc_info=unforeseen(error))
             return
         for held in holding:
             if held.lease.token in lost:

@@ -1,17 +1,26 @@
-"""The reconciler: puts back what the queue has lost, and learns what it has given up."""
+"""The reconciler: puts back what the queue has lost, learns what it has given up, deletes what ended long ago."""
 
 import logging
 import threading
 import time
+from dataclasses import dataclass
 
+from allocator.domain.job import check_seconds
 from allocator.domain.states import State
 from allocator.persistence import Store
 from allocator.queue.base import Queue
+from allocator.supervisor.trouble import unforeseen
 
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 30.0
 PAGE = 500
+
+RETAIN_ROUND = 5_000
+"""Jobs deleted before it is asked whether to stop: some seconds at most, and more than finding the first one costs."""
+
+RETAIN_PAUSE_S = 0.05
+"""Between rounds, so that those who wait to write to the store get their turn."""
 
 
 def reconcile(store: Store, queue: Queue) -> int:
@@ -45,14 +54,56 @@ def reconcile(store: Store, queue: Queue) -> int:
     return put_back
 
 
-class Reconciler(threading.Thread):
-    """Reconciles at its start, and then every INTERVAL_S."""
+@dataclass(frozen=True)
+class Retention:
+    """
+    How long the store keeps jobs that have ended.
 
-    def __init__(self, store: Store, queue: Queue, interval_s: float = INTERVAL_S) -> None:
+    It holds for the whole store, whichever queue a job was in: of several supervisors on one store, the one that keeps
+    the least decides.
+
+    Args:
+        age_s: Those that ended longer ago than this are deleted; None: at any age they stay.
+        count: Of each of done, dead and cancelled, all but this many that ended last are deleted; None: any number
+            stays.
+        every_s: Seconds between two looks for them, at least; it is looked after a comparison of store and queue.
+    Raises:
+        ValueError: An argument is out of range; the text names it.
+    """
+
+    age_s: float | None = 30 * 86400.0
+    count: int | None = 1_000_000
+    every_s: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if self.age_s is not None:
+            check_seconds("age_s", self.age_s)
+        if self.count is not None and (
+            isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 0
+        ):
+            raise ValueError(f"count: must be an integer of at least 0, or None, not {self.count!r}")
+        check_seconds("every_s", self.every_s)
+
+
+DEFAULT_RETENTION = Retention()
+
+
+class Reconciler(threading.Thread):
+    """Reconciles at its start, and then every INTERVAL_S; in between it deletes what need not be kept any longer."""
+
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        interval_s: float = INTERVAL_S,
+        retention: Retention | None = DEFAULT_RETENTION,
+    ) -> None:
         super().__init__(name="allocator-reconciler", daemon=True)
         self._store = store
         self._queue = queue
         self._interval_s = interval_s
+        self._retention = retention
+        self._retain_at = float("-inf")
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -65,6 +116,31 @@ class Reconciler(threading.Thread):
         while not self._stopping.is_set():
             try:
                 reconcile(self._store, self._queue)
-            except Exception:
-                log.exception("store and queue could not be compared; trying again in %g s", self._interval_s)
+            except Exception as error:
+                text = "store and queue could not be compared; trying again in %g s: %s"
+                log.error(text, self._interval_s, error, exc_info=unforeseen(error))
+            if self._retention is not None and time.monotonic() >= self._retain_at:
+                self._retain(self._retention)
             self._stopping.wait(self._interval_s)
+
+    def _retain(self, retention: Retention) -> None:
+        """Delete in rounds until there is nothing more, a stop is asked for, or the next comparison is due."""
+        pause_at = time.monotonic() + self._interval_s
+        now = None if self._queue.clock is None else self._queue.clock.now()
+        self._retain_at = time.monotonic() + retention.every_s
+        deleted = 0
+        try:
+            while not self._stopping.is_set():
+                count = self._store.retain(retention.age_s, retention.count, now, limit=RETAIN_ROUND)
+                deleted += count
+                if count < RETAIN_ROUND:
+                    break
+                if time.monotonic() >= pause_at:
+                    self._retain_at = float("-inf")
+                    break
+                self._stopping.wait(RETAIN_PAUSE_S)
+        except Exception as error:
+            text = "what ended long ago could not be deleted; trying again in %g s: %s"
+            log.error(text, retention.every_s, error, exc_info=unforeseen(error))
+        if deleted:
+            log.info("%d jobs that had ended were deleted from the store", deleted)

@@ -76,8 +76,8 @@ class Recording:
         """Write what was reported. A store that is down loses progress and nothing else."""
         try:
             self._flush(None)
-        except AllocatorError:
-            log.warning("progress was not written: the store cannot commit", exc_info=True)
+        except AllocatorError as error:
+            log.warning("progress was not written: %s", error)
 
     def _flush(self, tokens: set[str] | None) -> None:
         with self._progress_lock:

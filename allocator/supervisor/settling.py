@@ -13,6 +13,7 @@ from allocator.queue.base import Queue
 from allocator.supervisor.events import Listeners
 from allocator.supervisor.held import Held
 from allocator.supervisor.stats import Tally
+from allocator.supervisor.trouble import unforeseen
 
 log = logging.getLogger(__name__)
 
@@ -112,10 +113,11 @@ class Settler(threading.Thread):
         while lost is None:
             try:
                 lost = self._settle(group)
-            except Exception:
+            except Exception as error:
                 # Whatever it is: without this thread nothing would ever be told again.
                 self.stuck.set()
-                log.exception("%d attempts ended, and store and queue cannot be told; trying again", len(group))
+                text = "%d attempts ended, and store and queue cannot be told; trying again: %s"
+                log.error(text, len(group), error, exc_info=unforeseen(error))
                 time.sleep(RETRY_S)
         self.stuck.clear()
         self._record(group, lost)
@@ -170,6 +172,8 @@ class Settler(threading.Thread):
                 service_s = ending.finished - held.started
                 tally.wait_s.append(wait_s)
                 tally.service_s.append(service_s)
+                if listeners:
+                    listeners.tell("on_attempt", lease, wait_s, service_s)
             if ending.verb == "done":
                 tally.counts["done"] += 1
                 if listeners:

@@ -24,7 +24,7 @@ from allocator.supervisor.leases import LeaseKeeper
 from allocator.supervisor.pools import ThreadWorker
 from allocator.supervisor.processes import ProcessWorker
 from allocator.supervisor.processors import Processor, resolve_all
-from allocator.supervisor.reconciler import INTERVAL_S, Reconciler
+from allocator.supervisor.reconciler import DEFAULT_RETENTION, INTERVAL_S, Reconciler, Retention
 from allocator.supervisor.recording import Recording
 from allocator.supervisor.settling import Ending, Settler
 from allocator.supervisor.stats import Stats, Tally, quantiles
@@ -60,6 +60,7 @@ class Supervisor:
         backoffs: Job type -> backoff, for jobs that bring none of their own; else the queue's.
         store: Where every step is recorded, before the queue hears of it. Stays open when the supervisor stops.
         reconcile_s: How often store and queue are compared.
+        retention: How long the store keeps jobs that have ended; None: for ever.
         events: Hooks.
         handle_signals: Stop on SIGTERM and SIGINT (a second one ends at once). Only in the main thread.
     Raises:
@@ -78,6 +79,7 @@ class Supervisor:
         backoffs: Mapping[str, Backoff] | None = None,
         store: Store | None = None,
         reconcile_s: float = INTERVAL_S,
+        retention: Retention | None = DEFAULT_RETENTION,
         events: Sequence[Events] = (),
         handle_signals: bool = False,
     ) -> None:
@@ -121,7 +123,7 @@ class Supervisor:
         self._recording = None if store is None else Recording(store, queue)
         self._store = store
         self._store_lock: StoreLock | None = None
-        self._reconciler = None if store is None else Reconciler(store, queue, reconcile_s)
+        self._reconciler = None if store is None else Reconciler(store, queue, reconcile_s, retention)
         self._settler = Settler(
             queue, self._recording, self._tally, self._listeners, dict(backoffs or {}), self._forget
         )

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,8 @@ from typer.testing import CliRunner, Result
 from allocator import Queue
 from allocator.cli import app
 from allocator.persistence import open_store
-from tests.contract.builders import Clients, a_job, bury, counts
+from tests.contract.builders import BOUND_S, Clients, a_job, bury, counts
+from tests.persistence.builders import NOW, finished
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +49,20 @@ def test_status_counts_jobs(queue: Queue, where: list[str]) -> None:
 
     assert json.loads(as_json.stdout) == {"queue": queue.name, **counts(ready=1, scheduled=1)}
     assert "scheduled" in table.stdout
+
+
+@pytest.mark.on_servers
+def test_status_asks_the_store_too(queue: Queue, where: list[str], tmp_path: Path) -> None:
+    """Where one is named: for the jobs of this queue, by the store's own states."""
+    store_url = f"sqlite:///{tmp_path / 'store.db'}"
+    with open_store(store_url) as store:
+        store.submit(queue, a_job())
+
+    as_json, table = run("status", "--json", "-s", store_url, *where), run("status", "-s", store_url, *where)
+
+    stored = {"queued": 1, "processing": 0, "done": 0, "dead": 0, "cancelled": 0}
+    assert json.loads(as_json.stdout) == {"queue": queue.name, **counts(ready=1), "store": stored}
+    assert "queued in the store" in table.stdout
 
 
 @pytest.mark.on_servers
@@ -112,6 +130,61 @@ def test_a_worker_does_jobs_until_it_is_told_to_stop(queue: Queue, where: list[s
     assert json.loads(shown.stdout)["result"] == "done"
 
 
+@pytest.mark.on_redis
+def test_a_worker_tells_prometheus(queue: Queue, where: list[str]) -> None:
+    """On loopback, at a port that it logs; until it is told to stop."""
+    queue.enqueue(a_job(type="co"))
+    command = [sys.executable, "-m", "allocator.cli", "worker", "-p", "co=tests.supervisor.programs:co", *where]
+    process = subprocess.Popen([*command, "--metrics", "0"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    bound = threading.Timer(BOUND_S, process.kill)
+    bound.start()
+    assert process.stderr is not None
+    address = None
+    while address is None:
+        line = process.stderr.readline()
+        assert line, "it ended before it told the address"
+        address = re.search(r"http://127\.0\.0\.1:\d+/metrics", line)
+    pause, text = threading.Event(), ""
+    while f'allocator_jobs_done_total{{queue="{queue.name}",type="co"}} 1.0' not in text:
+        with urllib.request.urlopen(address[0]) as reply:
+            text = reply.read().decode()
+        pause.wait(0.05)
+
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    bound.cancel()
+
+    assert process.returncode == 0
+    assert f'allocator_queue_jobs{{queue="{queue.name}",state="ready"}} 0.0' in text
+
+
+@pytest.mark.on_redis
+def test_a_port_that_is_taken_is_told(queue: Queue, where: list[str]) -> None:
+    """Before any job is taken."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("worker", "-p", "co=tests.supervisor.programs:co", "--metrics", f"127.0.0.1:{port}", *where)
+
+    assert result.exit_code == 2
+    assert f"nothing can listen on 127.0.0.1 port {port}" in result.stderr
+
+
+def test_ended_jobs_are_pruned(tmp_path: Path, open_client: Clients) -> None:
+    """By age, by number, or by both; exit status 0 also when there is nothing to delete."""
+    store_url = f"sqlite:///{tmp_path / 'store.db'}"
+    with open_store(store_url) as store, open_client(clock=None) as queue:
+        old = [finished(store, queue, at=NOW - n) for n in range(4)]
+
+    none = run("jobs", "prune", "--older-than", "520w", "-s", store_url)
+    by_number = run("jobs", "prune", "--keep", "3", "-s", store_url)
+    by_both = run("jobs", "prune", "--older-than", "1.5h", "--keep", "3", "--json", "-s", store_url)
+
+    assert (none.exit_code, none.stdout) == (0, "0 deleted\n")
+    assert (by_number.exit_code, by_number.stdout) == (0, "1 deleted\n")
+    assert (by_both.exit_code, json.loads(by_both.stdout)) == (0, {"count": 3})
+    assert run("jobs", "show", old[0], "-s", store_url).exit_code == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -120,6 +193,11 @@ def test_a_worker_does_jobs_until_it_is_told_to_stop(queue: Queue, where: list[s
         (["status", "-q", "amqp://somewhere"], "no known backend"),
         (["worker", "-p", "nothing"], "TYPE=MODULE:FUNCTION"),
         (["worker", "-p", "a=b:c", "--limit", "a=b"], "is not a number"),
+        (["worker", "-p", "a=b:c", "--metrics", "localhost"], "is not [HOST:]PORT"),
+        (["worker", "-p", "a=b:c", "--metrics", "70000"], "is not [HOST:]PORT"),
+        (["jobs", "prune"], "say what may go"),
+        (["jobs", "prune", "--older-than", "30"], "is no age"),
+        (["jobs", "prune", "--keep", "1", "-s", "mysql://somewhere"], "mysql"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_a_sentence(arguments: list[str], text: str) -> None:

@@ -89,3 +89,16 @@ def test_retention_by_count(store: Store, queue: FakeQueue, monkeypatch: pytest.
     assert deleted == 6
     assert {job.id for job in store.jobs()} == {*done[-2:], *dead}
     assert store.retain(count=2) == 0
+
+
+def test_retention_stops_at_a_limit(store: Store, queue: FakeQueue) -> None:
+    """By age and by number, over all states; the rest goes with the next calls."""
+    for n in range(3):
+        finished(store, queue, at=NOW + n)
+        finished(store, queue, "dead", at=NOW + n)
+
+    by_age = [store.retain(age_s=10, now=NOW + 100, limit=2) for _ in range(2)]
+    by_count = [store.retain(count=0, limit=1) for _ in range(3)]
+
+    assert by_age == [2, 2]
+    assert by_count == [1, 1, 0]
