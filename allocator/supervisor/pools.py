@@ -79,13 +79,15 @@ class ThreadWorker(threading.Thread):
             if held is None:
                 return
             self.current = held
-            if held.lost:
+            now = time.monotonic()
+            if held.lost or held.at(now) >= held.lease.expires_at:
+                # By our own clock too: this process may have been stopped while the job was in the buffer.
                 self.current = None
                 # The queue will say so again, and then it is held no more.
                 put(Ending(held, "released"))
                 continue
             held.worker = self.name
-            held.started = time.monotonic()
+            held.started = now
             if listeners:
                 listeners.tell("on_started", held.lease)
             try:
