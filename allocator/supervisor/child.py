@@ -75,7 +75,7 @@ def main(descriptor: int) -> None:
         arrived.acquire()
         task = tasks.pop(0)
         assert task.job is not None
-        held = _BeatingHeld(Lease(task.job, task.attempt, "", 0.0, 0.0, 0.0), tell)
+        held = _BeatingHeld(Lease(task.job, task.attempt, task.token, 0.0, 0.0, 0.0), tell)
         current[:] = [held]
         tell(Reply("started"))
         context = Context(

@@ -8,10 +8,11 @@ from allocator.domain.job import Job
 
 
 class Task(msgspec.Struct):
-    """What the supervisor sends: a job with its attempt, or a word about the present one."""
+    """What the supervisor sends: a job with its attempt and token, or a word about the present one."""
 
     job: Job | None = None
     attempt: int = 0
+    token: str = ""
     cancel: bool = False
 
 

@@ -145,7 +145,7 @@ class ProcessWorker(ThreadWorker):
             child = self._start_child()
             # Starting a process takes a while; the job's time begins when it is handed over.
             held.started = time.monotonic()
-            child.send(Task(held.lease.job, held.lease.attempt))
+            child.send(Task(held.lease.job, held.lease.attempt, held.lease.token))
             return self._follow(child, held)
         except NotStarted as error:
             # The next one will hardly do better; the job's attempts and their backoff keep this from being a loop.

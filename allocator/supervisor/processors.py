@@ -25,13 +25,15 @@ class Context:
     Attributes:
         job: Decoded afresh for this attempt; its payload is yours to change.
         attempt: 1, 2, …
+        token: Unique to this attempt. Written beside what a processor changes elsewhere, it tells attempts apart.
     """
 
-    __slots__ = ("_held", "_report", "attempt", "job")
+    __slots__ = ("_held", "_report", "attempt", "job", "token")
 
     def __init__(self, held: Held, report: Callable[[Held, int, int | None, str], None]) -> None:
         self.job: Job = held.lease.job
         self.attempt = held.lease.attempt
+        self.token = held.lease.token
         self._held = held
         self._report = report
 

@@ -1,0 +1,110 @@
+"""The faults of a chaos run: made at random instants, and written down for the checker."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from allocator.bench.chaos.programs import Program, choose
+from allocator.bench.checker import Fault
+
+KILL, PAUSE, RESTART, FLUSH = "kill", "pause", "server restart", "flush"
+
+
+def draw_faults(kills: int, draw: random.Random, *, restarts: bool, flushes: bool) -> list[str]:
+    """The kinds of faults in the order in which they are made: to twelve kills four pauses, one restart, one flush."""
+    kinds = [KILL] * kills + [PAUSE] * max(2, kills // 3)
+    kinds += [RESTART] * (max(1, kills // 12) if restarts else 0)
+    kinds += [FLUSH] * (max(1, kills // 12) if flushes else 0)
+    draw.shuffle(kinds)
+    return kinds
+
+
+class Faults:
+    """
+    Makes faults. From the main thread only.
+
+    Args:
+        restart: Kills the server and starts it again.
+        flush: Wipes everything that the server holds.
+    Attributes:
+        made: What was done, for the checker.
+        crashed: Programs that ended by themselves, and not for want of a server.
+    """
+
+    def __init__(
+        self,
+        programs: Sequence[Program],
+        draw: random.Random,
+        lease_s: float,
+        restart: Callable[[], None],
+        flush: Callable[[], None],
+    ) -> None:
+        self._programs = programs
+        self._draw = draw
+        self._pause_s = 1.5 * lease_s
+        self._restart = restart
+        self._flush = flush
+        self._paused: list[tuple[Program, int, float]] = []
+        self.made: list[Fault] = []
+        self.crashed = 0
+
+    def make(self, kind: str) -> None:
+        """Make one; a pause goes on by itself, and ends in a later call or in `end`."""
+        self._resume(time.time())
+        match kind:
+            case "kill":
+                self._kill(*choose(self._draw, self._programs))
+            case "pause":
+                # Not a worker process: that would be a slow job to its supervisor, and no lease would be lost.
+                program = self._draw.choice(self._programs)
+                pid = program.pid
+                if all(pid != paused for _, paused, _ in self._paused):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGSTOP)
+                        self._paused.append((program, pid, time.time()))
+            case "server restart" | "flush":
+                began = time.time()
+                self._restart() if kind == RESTART else self._flush()
+                self.made.append(Fault(kind, began, time.time()))
+        for program in self._programs:
+            if (status := program.ended_with()) is not None:
+                # 2: it was starting while the server was down, and has said so.
+                self.crashed += status != 2
+                program.start()
+
+    def end(self) -> None:
+        """Let everything that is stopped go on."""
+        self._resume(float("inf"))
+
+    def _kill(self, program: Program, child: int | None) -> None:
+        began = time.time()
+        if child is None:
+            pid = program.pid
+            program.kill()
+            self._settle_pauses(program)
+            program.start()
+            self.made.append(Fault(KILL, began, time.time(), frozenset([pid]), program.slots))
+            return
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+            self.made.append(Fault(KILL, began, time.time(), frozenset([child]), 1))
+
+    def _resume(self, now: float) -> None:
+        for program, pid, since in list(self._paused):
+            if now >= since + self._pause_s:
+                self._go_on(program, pid, since)
+
+    def _settle_pauses(self, program: Program) -> None:
+        """Pauses in a program that was killed are over with it; its stopped children must go on in order to end."""
+        for paused_program, pid, since in list(self._paused):
+            if paused_program is program:
+                self._go_on(program, pid, since)
+
+    def _go_on(self, program: Program, pid: int, since: float) -> None:
+        self._paused.remove((program, pid, since))
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+        self.made.append(Fault(PAUSE, since, time.time(), frozenset([pid]), program.slots))

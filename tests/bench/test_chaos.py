@@ -1,0 +1,76 @@
+"""The chaos run on real servers: nothing is lost under kills, and built-in bugs are caught."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allocator.bench.chaos.body import draw_jobs
+from allocator.bench.chaos.sabotage import BUGS
+
+ROOT = Path(__file__).parents[2]
+
+on_backends = pytest.mark.parametrize(
+    "where",
+    ["memory", pytest.param("redis", marks=pytest.mark.redis), pytest.param("postgres", marks=pytest.mark.postgres)],
+)
+
+
+def chaos(*arguments: str) -> tuple[int, dict[str, Any]]:
+    """Exit status and JSON of the command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "allocator.bench.chaos", "--json", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+@on_backends
+@pytest.mark.service
+def test_nothing_is_lost_in_a_few_kills(where: str) -> None:
+    """Workers killed and stopped, the server killed, and on Redis wiped: every promise holds."""
+    status, outcome = chaos("--backend", where, "--jobs", "300", "--kills", "3", "--lease", "1", "--long-every", "60")
+
+    assert [verdict for verdict in outcome["verdicts"] if verdict["count"]] == []
+    assert outcome["crashed"] == 0
+    assert status == 0
+    assert outcome["jobs"] == 300
+    assert outcome["faults"]["kill"] >= 2
+
+
+@pytest.mark.full
+@on_backends
+@pytest.mark.service
+def test_nothing_is_lost_in_a_hundred_kills(where: str) -> None:
+    """As in the README."""
+    status, outcome = chaos("--backend", where, "--jobs", "20000", "--kills", "100")
+
+    assert [verdict for verdict in outcome["verdicts"] if verdict["count"]] == []
+    assert status == 0
+
+
+@pytest.mark.full
+@pytest.mark.redis
+@pytest.mark.service
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_bug_that_was_built_in_is_caught(bug: str) -> None:
+    """A control: real workers with one bug each."""
+    status, outcome = chaos(
+        *("--backend", "redis", "--jobs", "600", "--kills", "6", "--lease", "1", "--drain", "20"),
+        *("--long-every", "20", "--sabotage", bug),
+    )
+
+    assert status == 0, f"not caught: {outcome}"
+
+
+def test_jobs_are_drawn_from_the_seed() -> None:
+    """So that a run can be made again."""
+    assert draw_jobs(100, 7, 1.0, 20) == draw_jobs(100, 7, 1.0, 20)
+    assert draw_jobs(100, 7, 1.0, 20) != draw_jobs(100, 8, 1.0, 20)
