@@ -12,19 +12,20 @@ class Held:
     Attributes:
         lease: Extended in place by the lease keeper.
         timeout_s: For one attempt.
-        started_at: When a worker took it, on the queue's clock as far as it can be told here; 0 before that.
-        started: The same on the monotonic clock of this process; what the timeout is measured by.
+        started: When a worker took it, on the monotonic clock of this process; 0 before that.
+        alive: When the processor last said that it is alive, on the same clock; 0 if it never did.
         lost: The lease is gone; whatever comes of the attempt will be refused.
         abandoned: Over its timeout: not extended any more.
     """
 
-    __slots__ = ("abandoned", "fetched", "lease", "lost", "started", "timeout_s", "worker")
+    __slots__ = ("abandoned", "alive", "fetched", "lease", "lost", "started", "timeout_s", "worker")
 
     def __init__(self, lease: Lease, timeout_s: float, fetched: float) -> None:
         self.lease = lease
         self.timeout_s = timeout_s
         self.fetched = fetched
         self.started = 0.0
+        self.alive = 0.0
         self.worker = ""
         self.lost = False
         self.abandoned = False
@@ -35,4 +36,9 @@ class Held:
 
     def beat(self) -> None:
         """Measure the timeout from now."""
-        self.started = time.monotonic()
+        self.alive = time.monotonic()
+
+    @property
+    def overdue_at(self) -> float:
+        """When the timeout is over, on the monotonic clock of this process; only once it was started."""
+        return max(self.started, self.alive) + self.timeout_s

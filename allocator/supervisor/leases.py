@@ -48,7 +48,7 @@ class LeaseKeeper(threading.Thread):
         while not self._stopping.wait(max(0.0, min(extend_at, self._next_look()) - time.monotonic())):
             now = time.monotonic()
             for held in self._held():
-                if held.started and not held.abandoned and now >= held.started + held.timeout_s:
+                if held.started and not held.abandoned and now >= held.overdue_at:
                     held.abandoned = True
                     self._overdue(held)
             if now >= extend_at:
@@ -57,7 +57,7 @@ class LeaseKeeper(threading.Thread):
 
     def _next_look(self) -> float:
         """The next timeout; but a job that starts meanwhile may have a shorter one, hence at most LOOK_S from now."""
-        running = [held.started + held.timeout_s for held in self._held() if held.started and not held.abandoned]
+        running = [held.overdue_at for held in self._held() if held.started and not held.abandoned]
         return min(*running, time.monotonic() + LOOK_S) if running else time.monotonic() + LOOK_S
 
     def _extend(self) -> None:

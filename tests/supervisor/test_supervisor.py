@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -410,3 +411,39 @@ def test_an_error_that_nobody_foresaw_ends_no_thread(
 
     assert failed.is_set()
     assert queue.counts() == counts(done=1)
+
+
+def test_a_heartbeat_does_not_change_when_a_job_was_started(eager_queue: Queue) -> None:
+    """Only the timeout begins anew: wait time and service time are those of the whole attempt."""
+    eager_queue.enqueue(a_job())
+    service: list[float] = []
+    begun: list[float] = []
+    beaten: list[float] = []
+
+    class Times(Events):
+        def on_done(self, lease: Lease, wait_s: float, service_s: float) -> None:
+            service.append(service_s)
+
+    def beat(context: Context) -> None:
+        begun.append(time.monotonic())
+        threading.Event().wait(0.2)
+        context.heartbeat()
+        beaten.append(time.monotonic())
+
+    drained(eager_queue, {"json": beat}, events=[Times()])
+
+    assert service[0] >= beaten[0] - begun[0]
+
+
+def test_a_job_that_says_it_is_alive_may_outlast_its_timeout(eager_queue: Queue) -> None:
+    """As long as it says so often enough."""
+    eager_queue.enqueue(a_job(timeout=1.0, max_retries=0))
+
+    def beat(context: Context) -> None:
+        for _ in range(8):
+            threading.Event().wait(0.2)
+            context.heartbeat()
+
+    drained(eager_queue, {"json": beat})
+
+    assert eager_queue.counts() == counts(done=1)
