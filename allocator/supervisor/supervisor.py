@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 from allocator.domain.backoff import Backoff
 from allocator.domain.errors import AllocatorError
@@ -62,7 +62,8 @@ class Supervisor:
         reconcile_s: How often store and queue are compared.
         retention: How long the store keeps jobs that have ended; None: for ever.
         events: Hooks.
-        handle_signals: Stop on SIGTERM and SIGINT (a second one ends at once). Only in the main thread.
+        handle_signals: Stop on SIGTERM and SIGINT (a second one ends at once), until it has stopped. Only in the main
+            thread.
     Raises:
         ValueError: An argument is out of range, or a processor cannot be found.
     """
@@ -103,6 +104,7 @@ class Supervisor:
         self._limits = dict(limits or {})
         self._listeners = Listeners(events)
         self._handle_signals = handle_signals
+        self._former_handlers: dict[int, Any] = {}
         self._tally = Tally()
         self._buffer = Buffer()
         self._held: dict[str, Held] = {}
@@ -196,6 +198,7 @@ class Supervisor:
             if self._store_lock is not None:
                 self._store_lock.release()
             atexit.unregister(self.stop)
+            self._put_back_signals()
             return not left
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -240,7 +243,16 @@ class Supervisor:
             self.stopping.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, on_signal)
+            self._former_handlers[number] = signal.signal(number, on_signal)
+
+    def _put_back_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            # Python lets nobody else; the handler that stays ends the process, which is what signals are for.
+            return
+        for number, handler in self._former_handlers.items():
+            # None: it was not set from Python, and cannot be put back from there.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._former_handlers.clear()
 
     # What the threads ask for
 
