@@ -1,5 +1,6 @@
 """Processors for worker programs that are stopped and killed: each run leaves a line in a file."""
 
+import ctypes
 import os
 import time
 
@@ -35,5 +36,14 @@ def slow_first(context: Context) -> str:
     """Take a second in the first attempt, time that passes while the process is stopped too."""
     say(context, "began")
     time.sleep(1.0)
+    say(context, "ended")
+    return context.token
+
+
+def hold_first(context: Context) -> str:
+    """In the first attempt, a C call of four seconds that lets no other thread of its process run."""
+    say(context, "began")
+    if context.attempt == 1:
+        ctypes.PyDLL(None).sleep(4)
     say(context, "ended")
     return context.token

@@ -159,6 +159,52 @@ def test_a_supervisor_stopped_for_longer_than_its_lease(
     assert queue.counts() == counts(done=1)
 
 
+def test_a_c_call_that_keeps_the_interpreter_loses_its_lease(
+    queue: Queue, store: Store, start: Start, tmp_path: Path
+) -> None:
+    """In a thread nothing can extend it meanwhile: the job runs elsewhere, and the late end is refused."""
+    path = tmp_path / "runs"
+    store.submit(queue, a_job(type="hold", payload={"path": str(path)}, max_retries=5))
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    holding = start("-p", "hold=tests.supervisor.stopped_programs:hold_first", "-s", url, "--workers", "1")
+    until(lambda: lines(path), "the job has begun")
+
+    with Supervisor(queue, {"hold": "tests.supervisor.stopped_programs:hold_first"}, store=store) as supervisor:
+        until(lambda: store.counts()["done"] == 1, "the job is done elsewhere")
+        assert supervisor.drain(BOUND_S)
+    until(lambda: len(lines(path)) == 4, "the first attempt has come to its end")
+    holding.terminate()
+
+    assert holding.wait(BOUND_S) == 0
+    assert [(what, attempt) for what, _, attempt, _ in lines(path)] == [
+        ("began", "1"),
+        ("began", "2"),
+        ("ended", "2"),
+        ("ended", "1"),
+    ]
+    assert queue.counts() == counts(done=1)
+
+
+def test_a_job_that_ends_its_supervisor_every_time_becomes_a_dead_letter(
+    queue: Queue, start: Start, tmp_path: Path
+) -> None:
+    """Threads die with their program: each costs the job one expired lease, and its neighbours are done."""
+    path = tmp_path / "runs"
+    poison = queue.enqueue(a_job(type="poison", priority=1, max_retries=1))
+    queue.enqueue_many([a_job(payload={"path": str(path)}) for _ in range(5)])
+    poisoned = ["-p", "poison=tests.supervisor.programs:leave", "--workers", "1"]
+
+    statuses = [start(*poisoned).wait(BOUND_S) for _ in range(2)]
+    last = start(*poisoned)
+    until(lambda: queue.counts()["done"] == 5 and queue.counts()["dead"] == 1, "the neighbours are done")
+    last.terminate()
+
+    assert statuses == [3, 3]
+    (letter,) = queue.dead_letters()
+    assert (letter.job.id, letter.error, letter.attempt_count) == (poison.id, "lease expired", 2)
+    assert last.wait(BOUND_S) == 0
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process that need not be a child of this one is there, and no zombie."""
     try:
