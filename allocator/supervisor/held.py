@@ -15,10 +15,11 @@ class Held:
         started: When a worker took it, on the monotonic clock of this process; 0 before that.
         alive: When the processor last said that it is alive, on the same clock; 0 if it never did.
         lost: The lease is gone; whatever comes of the attempt will be refused.
+        ended: Its end is being told.
         abandoned: Over its timeout: not extended any more.
     """
 
-    __slots__ = ("abandoned", "alive", "fetched", "lease", "lost", "started", "timeout_s", "worker")
+    __slots__ = ("abandoned", "alive", "ended", "fetched", "lease", "lost", "started", "timeout_s", "worker")
 
     def __init__(self, lease: Lease, timeout_s: float, fetched: float) -> None:
         self.lease = lease
@@ -28,6 +29,7 @@ class Held:
         self.alive = 0.0
         self.worker = ""
         self.lost = False
+        self.ended = False
         self.abandoned = False
 
     def at(self, monotonic: float) -> float:

@@ -72,6 +72,7 @@ class LeaseKeeper(threading.Thread):
             log.error(text, len(holding), error, exc_info=unforeseen(error))
             return
         for held in holding:
-            if held.lease.token in lost:
+            # One whose end is being told may just have been settled, which is how a lease should be lost.
+            if held.lease.token in lost and not held.ended:
                 held.lost = True
                 log.warning("the lease on job %s attempt %d was lost", held.lease.job.id, held.lease.attempt)

@@ -108,6 +108,7 @@ class Settler(threading.Thread):
     def _settle_until_through(self, group: list[Ending]) -> None:
         lost = None
         for ending in group:
+            ending.held.ended = True
             if ending.verb == "failed":
                 self._judge(ending)
         while lost is None:

@@ -61,10 +61,16 @@ def test_what_is_refused_or_empty_costs_no_round_trip(queue: Queue) -> None:
     assert calls.count == 0
 
 
+def settle_in(queue: Queue) -> None:
+    """A new connection may look for a moment what it has missed."""
+    queue.dequeue_many(10, timeout=0.3)
+
+
 def test_an_idle_dequeue_does_not_poll(open_client: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     """It looks, waits for its whole timeout, and looks once more; a wake-up left over may cost one look."""
     monkeypatch.setattr(base, "POLL_S", 60.0)
     queue = open_client(clock=None)
+    settle_in(queue)
     looks = 0
     look = queue._take
 
@@ -87,6 +93,7 @@ def test_a_paused_dequeue_does_not_poll(open_client: Clients, monkeypatch: pytes
     queue = open_client(clock=None)
     queue.enqueue_many(some_jobs(3))
     queue.pause()
+    settle_in(queue)
     looks = 0
     look = queue._take
 

@@ -284,7 +284,7 @@ class PostgresQueue(Queue):
 
     def _wait(self, seconds: float) -> None:
         # Between a look and this wait no wake-up is missed: a notification stays with the connection that listens until
-        # it is read here. A connection that has only begun to listen may have missed one, so the next look comes soon.
+        # it is read here. A connection that has only begun to listen may have missed one, so it counts as woken.
         # Those who enqueue without notifying do so within NOTIFY_EVERY_S of a notification, while everybody whom that
         # one woke still looks by himself.
         if time.monotonic() < self._look_until:
@@ -293,7 +293,7 @@ class PostgresQueue(Queue):
         channel = f"allocator_{self._queue_id}"
 
         def block(session: PostgresSession) -> None:
-            if not self._closed and session.wait(channel, seconds, LOOK_FOR_S):
+            if not self._closed and session.wait(channel, seconds):
                 self._look_until = time.monotonic() + LOOK_FOR_S
 
         self._sessions.wait(block)

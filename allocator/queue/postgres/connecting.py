@@ -233,7 +233,6 @@ class PostgresSession(Session):
         self._prepared: set[bytes] = set()
         self._channel = ""
         self._notified = False
-        self._look_at = 0.0
         # Between letting go of the connection and cutting it: what is freed must not be cut.
         self._lock = threading.Lock()
 
@@ -338,23 +337,20 @@ class PostgresSession(Session):
         except psycopg.Error as error:
             raise ConnectionLost(str(error).strip()) from error
 
-    def wait(self, channel: str, seconds: float, first_s: float) -> bool:
+    def wait(self, channel: str, seconds: float) -> bool:
         """
         Block until the channel is notified, or the time is up; tells whether it was notified.
 
-        The first wait on a connection begins to listen. No wait goes on past `first_s` after that: of what was notified
-        just before, nobody was told, and it must be looked for.
+        The first wait on a connection only begins to listen, and says yes: of what was notified just before, it was not
+        told.
         """
         pgconn = self._connected()
         try:
             if self._channel != channel:
                 self.query(f"LISTEN {channel}")
                 self._channel = channel
-                self._look_at = time.monotonic() + first_s
-            now = time.monotonic()
-            deadline = now + seconds
-            if now < self._look_at:
-                deadline = min(deadline, self._look_at)
+                return True
+            deadline = time.monotonic() + seconds
             while True:
                 self._note_notifies(pgconn)
                 if self._notified:
