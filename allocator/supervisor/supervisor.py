@@ -2,13 +2,12 @@
 
 import atexit
 import logging
-import signal
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from types import FrameType, TracebackType
-from typing import Any, Self
+from types import TracebackType
+from typing import Self
 
 from allocator.domain.backoff import Backoff
 from allocator.domain.errors import AllocatorError
@@ -27,6 +26,7 @@ from allocator.supervisor.processors import Processor, resolve_all
 from allocator.supervisor.reconciler import DEFAULT_RETENTION, INTERVAL_S, Reconciler, Retention
 from allocator.supervisor.recording import Recording
 from allocator.supervisor.settling import Ending, Settler
+from allocator.supervisor.signals import StopSignals
 from allocator.supervisor.stats import Stats, Tally, quantiles
 
 log = logging.getLogger(__name__)
@@ -103,8 +103,6 @@ class Supervisor:
         self._timeout_s = check_seconds("timeout_s", timeout_s)
         self._limits = dict(limits or {})
         self._listeners = Listeners(events)
-        self._handle_signals = handle_signals
-        self._former_handlers: dict[int, Any] = {}
         self._tally = Tally()
         self._buffer = Buffer()
         self._held: dict[str, Held] = {}
@@ -120,6 +118,7 @@ class Supervisor:
         self._stopped = False
         self.stopping = threading.Event()
         """Set when a stop was asked for, by a signal too."""
+        self._signals = StopSignals(self.stopping) if handle_signals else None
         self.failed = False
         """Whether so many workers had to be given up that no more jobs are taken."""
         self._recording = None if store is None else Recording(store, queue)
@@ -140,8 +139,8 @@ class Supervisor:
 
     def start(self) -> Self:
         """Begin to take jobs. Returns at once."""
-        if self._handle_signals:
-            self._install_signals()
+        if self._signals is not None:
+            self._signals.install()
         if self._store is not None and self.queue.identity.startswith("memory:"):
             # What such a queue holds is known to this process alone; another would take its jobs for lost.
             self._store_lock = self._store.lock(self.queue.identity)
@@ -198,7 +197,8 @@ class Supervisor:
             if self._store_lock is not None:
                 self._store_lock.release()
             atexit.unregister(self.stop)
-            self._put_back_signals()
+            if self._signals is not None:
+                self._signals.put_back()
             return not left
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -230,29 +230,6 @@ class Supervisor:
             pass
         self.stop(grace)
         return int(self.failed)
-
-    def _install_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            raise ValueError("handle_signals: signals can only be handled from the main thread; start it there")
-
-        def on_signal(number: int, frame: FrameType | None) -> None:
-            if self.stopping.is_set():
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-            log.warning("signal %d: stopping; once more ends at once", number)
-            self.stopping.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._former_handlers[number] = signal.signal(number, on_signal)
-
-    def _put_back_signals(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            # Python lets nobody else; the handler that stays ends the process, which is what signals are for.
-            return
-        for number, handler in self._former_handlers.items():
-            # None: it was not set from Python, and cannot be put back from there.
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._former_handlers.clear()
 
     # What the threads ask for
 
