@@ -1,11 +1,15 @@
-"""Queues of their own for measurements and tests: named uniquely, and erased afterwards, and nothing else is."""
+"""Queues and stores of their own for measurements and tests: named uniquely, erased afterwards, and nothing else is."""
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sqlalchemy import text
+
+from allocator.persistence import Store, open_store
 from allocator.queue.base import Queue, erase
 from allocator.queue.opening import open_queue
 
@@ -24,3 +28,27 @@ def scratch_queue(url: str, purpose: str = "scratch", **options: Any) -> Iterato
     finally:
         queue.close()
         erase(queue)
+
+
+@contextmanager
+def scratch_store(url: str) -> Iterator[Store]:
+    """
+    A store of its own, erased at the end.
+
+    Args:
+        url: `sqlite` for a file in a temporary folder; else that of a PostgreSQL, for a schema of its own there.
+    """
+    if url == "sqlite":
+        with (
+            tempfile.TemporaryDirectory(prefix="allocator-bench-") as folder,
+            open_store(f"sqlite:///{folder}/s.db") as store,
+        ):
+            yield store
+        return
+    schema = scratch_name("bench").replace("-", "_")
+    with open_store(url, schema=schema) as store:
+        try:
+            yield store
+        finally:
+            with store.engine.begin() as connection:
+                connection.execute(text(f'DROP SCHEMA "{schema}" CASCADE'))

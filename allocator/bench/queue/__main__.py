@@ -9,15 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
+from allocator.bench.fingerprint import fingerprint, load_average
 from allocator.bench.queue.backlog import measure_backlog
-from allocator.bench.queue.fingerprint import fingerprint, load_average
 from allocator.bench.queue.measures import Measure, in_process_measures, postgres_measures, redis_measures
 from allocator.bench.queue.pickup import measure_pickup
 from allocator.bench.queue.result import Result
-from allocator.services import Server, ServiceUnavailable, open_postgres, open_redis
+from allocator.bench.result import Row
+from allocator.bench.running import open_servers, print_table, progress_line, write_result
 
 EXAMPLES = """examples:
   python -m allocator.bench.queue                    everything, about four minutes
@@ -57,48 +56,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     result.fingerprint["load before"] = load_average()
     wanted = options.only or ["memory", "redis", "postgres"]
     with ExitStack() as stack:
-        urls = _servers(stack, wanted, result, console)
+        urls = open_servers(stack, wanted, result, console)
         _measure(urls, options.rounds, 0.1 if options.quick else 1.0, result, console)
     result.fingerprint["load after"] = load_average()
 
     _print_table(result, console)
     folder = options.out or Path("reports") / f"queue-{started:%Y%m%d-%H%M%S}"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_bytes(result.to_json())
-    try:
+
+    def page() -> str:
         from allocator.bench.queue.page import render
 
-        (folder / "report.html").write_text(render(result), "utf-8")
-        console.print(f"page: {folder / 'report.html'}")
-    except ModuleNotFoundError as error:
-        console.print(f"no page: {error.name} is missing; pip install 'allocator[notebooks]'")
-    console.print(f"rows: {folder / 'results.json'}")
+        return render(result)
+
+    write_result(folder, result.to_json(), page, console)
     if not result.measures:
         return 2
     return int(options.strict and any(row.reached is False for row in result.rows()))
-
-
-def _servers(stack: ExitStack, wanted: list[str], result: Result, console: Console) -> dict[str, str]:
-    urls: dict[str, str] = {}
-    if "memory" in wanted:
-        urls["in process"] = "memory://"
-    openers: dict[str, tuple[str, Callable[[], Server]]] = {
-        "redis": ("Redis", open_redis),
-        "postgres": ("PostgreSQL", open_postgres),
-    }
-    for key, (backend, open_server) in openers.items():
-        if key not in wanted:
-            continue
-        try:
-            server: Server = stack.enter_context(open_server())
-        except ServiceUnavailable as error:
-            result.not_measured.append(f"{backend}: {error}")
-            console.print(f"[yellow]{backend} is not measured:[/] {error}")
-            continue
-        console.print(server.describe(), highlight=False, soft_wrap=True)
-        result.fingerprint[backend] = server.describe()
-        urls[backend] = server.url
-    return urls
 
 
 def _measure(urls: dict[str, str], rounds: int, scale: float, result: Result, console: Console) -> None:
@@ -108,7 +81,7 @@ def _measure(urls: dict[str, str], rounds: int, scale: float, result: Result, co
         "PostgreSQL": lambda url: postgres_measures(url, scale),
     }
     pickups, backlog = int(1000 * scale), int(1_000_000 * scale)
-    with ExitStack() as stack, _progress(console) as progress:
+    with ExitStack() as stack, progress_line(console) as progress:
         measures: list[Measure] = []
         for backend, url in urls.items():
             context: AbstractContextManager[list[Measure]] = makers[backend](url)
@@ -134,27 +107,16 @@ def _measure(urls: dict[str, str], rounds: int, scale: float, result: Result, co
         progress.update(task, description="backlog")
 
 
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
-
-
 def _print_table(result: Result, console: Console) -> None:
-    table = Table(title="queue benchmark" + (" (quick)" if result.quick else ""))
-    for heading in ("backend", "operation", "measured", "beside it", "ratio", "target", ""):
-        table.add_column(heading, justify="right" if heading in ("measured", "ratio") else "left")
-    marks = {True: "[green]reached[/]", False: "[red]missed[/]", None: ""}
-    for row in result.rows():
-        table.add_row(row.backend, row.operation, row.value, row.beside, row.ratio, row.target, marks[row.reached])
-    (console if console.is_terminal else Console(width=max(160, console.width))).print(table)
-    for text in result.not_measured:
-        console.print(f"not measured: {text}")
+    columns: list[tuple[str, Callable[[Row], str]]] = [
+        ("backend", lambda row: row.backend),
+        ("operation", lambda row: row.operation),
+        ("measured", lambda row: row.value),
+        ("beside it", lambda row: row.beside),
+        ("ratio", lambda row: row.ratio),
+        ("target", lambda row: row.target),
+    ]
+    print_table("queue benchmark", columns, result.rows(), ("reached", "missed"), result, console)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import msgspec
 from allocator.bench.queue.backlog import BacklogCost
 from allocator.bench.queue.measures import Measure
 from allocator.bench.queue.pickup import Pickup
+from allocator.bench.result import Row, Run, quantile
 
 BACKLOG_TARGET = 1.3
 REDIS_BYTES_TARGET = 520
@@ -17,37 +18,12 @@ IDLE_CPU_TARGET = 0.01
 
 
 @dataclass
-class Row:
-    """
-    One line of the table.
-
-    Args:
-        target: In words; empty where the figure is only reported.
-        reached: Whether this run reached it; None where there is no target.
-    """
-
-    backend: str
-    operation: str
-    value: str
-    beside: str
-    ratio: str
-    target: str
-    reached: bool | None
-
-
-@dataclass
-class Result:
+class Result(Run):
     """Everything that one run measured, and what it did not."""
 
-    started_at: str
-    command: str
-    rounds: int
-    quick: bool
-    fingerprint: dict[str, str]
     measures: list[Measure] = field(default_factory=list)
     pickups: list[Pickup] = field(default_factory=list)
     backlogs: list[BacklogCost] = field(default_factory=list)
-    not_measured: list[str] = field(default_factory=list)
 
     def rows(self) -> list[Row]:
         """The table, in the order of measuring."""
@@ -81,12 +57,6 @@ class Result:
             "backlog_us": [asdict(cost) for cost in self.backlogs],
         }
         return msgspec.json.format(msgspec.json.encode(document), indent=1)
-
-
-def quantile(values: list[float], probability: float) -> float:
-    """The smallest value that at least this share of the values does not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(probability * len(ordered)))]
 
 
 def _measure_row(measure: Measure) -> Row:
