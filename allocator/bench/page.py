@@ -68,8 +68,9 @@ def _verdict(with_target: list[Row], missed: list[Row], run: Run) -> str:
     if not missed:
         return f'<p class="lead">{escape(text)}</p>'
     items = "".join(
-        f"<li>{escape(row.backend)}, {escape(row.operation)}: {escape(row.ratio or row.value)}, target "
-        f"{escape(row.target)}</li>"
+        f"<li>{escape(row.backend)}, {escape(row.operation)}: {escape(row.value)}"
+        + (f", ratio {escape(row.ratio)}" if row.ratio else "")
+        + f"; target {escape(row.target)}</li>"
         for row in missed
     )
     return f'<p class="lead">{escape(text)} Missed:</p><ul>{items}</ul>'

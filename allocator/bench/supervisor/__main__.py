@@ -19,7 +19,7 @@ from allocator.bench.supervisor.programs import BrokenProgram
 from allocator.bench.supervisor.result import Result
 
 EXAMPLES = """examples:
-  python -m allocator.bench.supervisor                     everything, about twenty minutes
+  python -m allocator.bench.supervisor                     everything, about thirteen minutes
   python -m allocator.bench.supervisor --quick             a look, about two minutes
   python -m allocator.bench.supervisor --only redis,postgres
   python -m allocator.bench.supervisor --part drain,pickup
