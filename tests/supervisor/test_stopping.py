@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -140,7 +142,7 @@ def test_a_supervisor_stopped_for_longer_than_its_lease(
     stopped = start("-p", "slow=tests.supervisor.stopped_programs:slow_first", "-s", url)
     until(lambda: lines(path), "the job has begun")
 
-    os.kill(stopped.pid, signal.SIGSTOP)
+    freeze(stopped.pid, tmp_path / "store.db")
     tokens: list[str] = []
     with Supervisor(queue, {"slow": lambda context: tokens.append(context.token)}, store=store) as supervisor:
         assert supervisor.drain(BOUND_S)
@@ -159,20 +161,20 @@ def test_a_supervisor_stopped_for_longer_than_its_lease(
     assert queue.counts() == counts(done=1)
 
 
-def test_a_c_call_that_keeps_the_interpreter_loses_its_lease(
-    queue: Queue, store: Store, start: Start, tmp_path: Path
-) -> None:
+def test_a_c_call_that_keeps_the_interpreter_loses_its_lease(queue: Queue, start: Start, tmp_path: Path) -> None:
     """In a thread nothing can extend it meanwhile: the job runs elsewhere, and the late end is refused."""
-    path = tmp_path / "runs"
-    store.submit(queue, a_job(type="hold", payload={"path": str(path)}, max_retries=5))
-    url = f"sqlite:///{tmp_path / 'store.db'}"
-    holding = start("-p", "hold=tests.supervisor.stopped_programs:hold_first", "-s", url, "--workers", "1")
+    path, gate = tmp_path / "runs", tmp_path / "gate"
+    os.mkfifo(gate)
+    queue.enqueue(a_job(type="hold", payload={"path": str(path), "gate": str(gate)}, max_retries=5))
+    # Without a store: held in the midst of a transaction, its file would be closed to the other one too.
+    holding = start("-p", "hold=tests.supervisor.stopped_programs:hold_first", "--workers", "1")
     until(lambda: lines(path), "the job has begun")
 
-    with Supervisor(queue, {"hold": "tests.supervisor.stopped_programs:hold_first"}, store=store) as supervisor:
-        until(lambda: store.counts()["done"] == 1, "the job is done elsewhere")
+    with Supervisor(queue, {"hold": "tests.supervisor.stopped_programs:hold_first"}) as supervisor:
+        until(lambda: queue.counts()["done"] == 1, "the job is done elsewhere")
         assert supervisor.drain(BOUND_S)
-    until(lambda: len(lines(path)) == 4, "the first attempt has come to its end")
+    with gate.open("wb"):
+        until(lambda: len(lines(path)) == 4, "the first attempt has come to its end")
     holding.terminate()
 
     assert holding.wait(BOUND_S) == 0
@@ -203,6 +205,20 @@ def test_a_job_that_ends_its_supervisor_every_time_becomes_a_dead_letter(
     (letter,) = queue.dead_letters()
     assert (letter.job.id, letter.error, letter.attempt_count) == (poison.id, "lease expired", 2)
     assert last.wait(BOUND_S) == 0
+
+
+def freeze(pid: int, database: Path) -> None:
+    """Stop a process, though not while it has SQLite's lock, which would stop everybody with it."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        os.waitpid(pid, os.WUNTRACED)
+        with closing(sqlite3.connect(database, timeout=0.1, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(pid, signal.SIGCONT)
+            else:
+                return
 
 
 def is_alive(pid: int) -> bool:
