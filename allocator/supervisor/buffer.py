@@ -24,13 +24,21 @@ class Buffer:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def put(self, jobs: Iterable[Held]) -> None:
-        """Add jobs, which come in queue order; among equals of priority those that came before go first."""
+    def put(self, jobs: Iterable[Held]) -> bool:
+        """
+        Add jobs, which come in queue order; among equals of priority those that came before go first.
+
+        Returns:
+            Whether they were added; a closed buffer takes nothing.
+        """
         with self._lock:
+            if self._closed:
+                return False
             for held in jobs:
                 self._count += 1
                 heappush(self._heap, (-held.lease.job.priority, self._count, held))
             self._filled.notify(len(self._heap))
+            return True
 
     def take(self) -> Held | None:
         """The next job; None once the buffer is closed."""

@@ -3,10 +3,13 @@
 
 Speaks JSON messages over the socket FD with the supervisor that started it. From there: the processors, then jobs, and
 `cancel`. To there: `ready`, then for each job `started`, any number of `progress` and `beat`, and one end. When the
-socket is closed the supervisor is gone, and so goes this process, whatever it is at.
+socket is closed the supervisor is gone, and so goes this process, whatever it is at; on Linux the kernel sees to that
+also where it is stopped or its interpreter is held in C.
 """
 
+import ctypes
 import os
+import signal
 import sys
 import threading
 import time
@@ -35,8 +38,15 @@ class _BeatingHeld(Held):
         self._tell(Reply("beat"))
 
 
+_PR_SET_PDEATHSIG = 1
+
+
 def main(descriptor: int) -> None:
     """Serve until the supervisor goes."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # A program that a job starts must not keep it open beyond this process.
+    os.set_inheritable(descriptor, False)
     connection = Connection(descriptor)
     lock = threading.Lock()
     encode = msgspec.json.Encoder(enc_hook=repr).encode

@@ -49,15 +49,23 @@ class Fetcher(threading.Thread):
         self._may_fetch = may_fetch
         self._stopping = threading.Event()
 
-    def stop(self) -> None:
-        """Take nothing more; returns when the last dequeue has."""
+    def stop(self, timeout_s: float) -> None:
+        """
+        Take nothing more; returns when the last dequeue has, or after so long.
+
+        What a dequeue still brings later, once its server is back, goes back untried.
+        """
         self._stopping.set()
         self._buffer.low.set()
         if self.is_alive():
-            self.join()
+            self.join(timeout_s)
 
     def run(self) -> None:
         while not self._stopping.is_set():
+            if self._queue.closed:
+                log.warning("the queue %s was closed: nothing is fetched any more", self._queue.identity)
+                self._stopping.wait()
+                return
             try:
                 self._fetch()
             except Exception as error:
@@ -79,10 +87,13 @@ class Fetcher(threading.Thread):
             buffer.low.wait(START_WITHIN_S / 5)
             return
         leases = self._queue.dequeue_many(min(room, MAX_TAKEN), LOOK_S)
-        if leases:
+        if leases and self._stopping.is_set():
+            # The store has not heard of them, and the settler may be gone.
+            self._queue.settle(releases=leases)
+        elif leases:
             jobs = self._accept(leases)
-            if jobs:
-                buffer.put(jobs)
+            if jobs and not buffer.put(jobs):
+                self._give_back(jobs)
 
     def _room(self) -> int:
         """Idle workers, and what the others will begin within START_WITHIN_S at the pace of the last attempts."""

@@ -36,11 +36,11 @@ class LeaseKeeper(threading.Thread):
         self._overdue = overdue
         self._stopping = threading.Event()
 
-    def stop(self) -> None:
-        """Extend nothing more."""
+    def stop(self, timeout_s: float) -> None:
+        """Extend nothing more; waits so long for a call that is on its way."""
         self._stopping.set()
         if self.is_alive():
-            self.join()
+            self.join(timeout_s)
 
     def run(self) -> None:
         every_s = self._queue.lease_s / 3

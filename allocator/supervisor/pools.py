@@ -102,6 +102,11 @@ class ThreadWorker(threading.Thread):
             self.done_count += 1
             put(ending)
 
+    def wait(self, seconds: float) -> None:
+        """Return once it has ended, or after so long; one that was never started has."""
+        if self.is_alive():
+            self.join(seconds)
+
     def _attempt(self, held: Held) -> Ending:
         return attempt(self._processors[held.lease.job.type], Context(held, self._report), held)
 

@@ -22,7 +22,7 @@ from allocator.supervisor.settling import Ending
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.25
-"""How often a busy worker is asked whether its job was cancelled."""
+"""How often it is looked whether a job was cancelled, and whether its process is still there."""
 
 START_S = 60.0
 
@@ -60,10 +60,18 @@ class Child:
 
     def receive(self, seconds: float) -> Reply | None:
         """The next message, or None after `seconds`. Raises EOFError when the process is gone."""
+        deadline = time.monotonic() + seconds
         try:
-            if not self._connection.poll(seconds):
-                return None
-            return self._decode(self._connection.recv_bytes())
+            while True:
+                # Asked before, so that what it said last is heard: a process of its own may keep the socket open.
+                gone = self.process.poll() is not None
+                left_s = deadline - time.monotonic()
+                if self._connection.poll(0 if gone else max(0.0, min(LOOK_S, left_s))):
+                    return self._decode(self._connection.recv_bytes())
+                if gone:
+                    raise EOFError
+                if left_s <= LOOK_S:
+                    return None
         except OSError as error:
             raise EOFError from error
 
@@ -121,19 +129,24 @@ class ProcessWorker(ThreadWorker):
                 child.close()
 
     def kill(self, *, release: bool = False) -> None:
-        """End the process at once. `release`: its job goes back uncharged, for the fault is not the job's."""
-        self._releasing = release
+        """
+        End the process at once.
+
+        Args:
+            release: Its job goes back uncharged, for the fault is not the job's, and no other process is started.
+        """
         with self._child_lock:
+            self._releasing = release
             if self._child is not None:
                 self._child.kill()
 
     def _start_child(self) -> Child:
         with self._child_lock:
-            if self._child is None:
-                self._child = Child(self._names)
-                child = self._child
-            else:
+            if self._releasing:
+                raise EOFError
+            if self._child is not None:
                 return self._child
+            child = self._child = Child(self._names)
         ready = child.receive(START_S)
         if ready is None or ready.kind != "ready":
             raise NotStarted(f"it said nothing for {START_S:g} s" if ready is None else ready.error)

@@ -106,11 +106,11 @@ class Reconciler(threading.Thread):
         self._retain_at = float("-inf")
         self._stopping = threading.Event()
 
-    def stop(self) -> None:
-        """End after the present round."""
+    def stop(self, timeout_s: float) -> None:
+        """End after the present round; waits so long for it."""
         self._stopping.set()
         if self.is_alive():
-            self.join()
+            self.join(timeout_s)
 
     def run(self) -> None:
         while not self._stopping.is_set():

@@ -18,7 +18,11 @@ from allocator.supervisor.trouble import unforeseen
 log = logging.getLogger(__name__)
 
 GROUP, GROUP_S = 64, 0.005
-"""A group is settled when it has so many, or its first has waited so long."""
+"""
+A group is settled when it has so many, or its first has waited so long.
+
+It never has more, however many wait: what ended and was not yet told runs again after a kill -9.
+"""
 
 RETRY_S = 0.5
 
@@ -73,6 +77,7 @@ class Settler(threading.Thread):
         self._pending: list[Ending] = []
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
+        self._telling = 0
         self._stopping = False
         self.stuck = threading.Event()
         """Set while the ends of attempts cannot be told."""
@@ -85,13 +90,20 @@ class Settler(threading.Thread):
             if count == 1 or count == GROUP:
                 self._filled.notify()
 
-    def stop(self, timeout_s: float | None) -> None:
-        """Settle what is there, then end."""
+    def stop(self, timeout_s: float) -> None:
+        """Settle what is there, then end; waits so long for it. What is not through by then is still tried."""
         with self._lock:
             self._stopping = True
             self._filled.notify()
         if self.is_alive():
             self.join(timeout_s)
+        if self.is_alive() and (count := self.untold()):
+            log.error("how %d attempts ended could not be told in time; their leases may expire", count)
+
+    def untold(self) -> int:
+        """Attempts that have ended, and the queue does not know yet."""
+        with self._lock:
+            return len(self._pending) + self._telling
 
     def run(self) -> None:
         while True:
@@ -102,8 +114,11 @@ class Settler(threading.Thread):
                     return
                 if len(self._pending) < GROUP and not self._stopping:
                     self._filled.wait(GROUP_S)
-                group, self._pending = self._pending, []
+                group = self._pending[:GROUP]
+                del self._pending[:GROUP]
+                self._telling = len(group)
             self._settle_until_through(group)
+            self._telling = 0
 
     def _settle_until_through(self, group: list[Ending]) -> None:
         lost = None

@@ -115,7 +115,8 @@ class Supervisor:
         self._backlog: int | None = None
         self._asked_at = float("-inf")
         self._stop_lock = threading.Lock()
-        self._stopped = False
+        self._all_ended: bool | None = None
+        """What `stop` found, once it has come to its end."""
         self.stopping = threading.Event()
         """Set when a stop was asked for, by a signal too."""
         self._signals = StopSignals(self.stopping) if handle_signals else None
@@ -138,7 +139,21 @@ class Supervisor:
     # Start and stop
 
     def start(self) -> Self:
-        """Begin to take jobs. Returns at once."""
+        """
+        Begin to take jobs. Returns at once; if it fails, or is interrupted, nothing is left running.
+
+        Raises:
+            StoreLocked: Another process works on this in-process queue's part of the store.
+            ValueError: Signals are to be handled, and this is not the main thread.
+        """
+        try:
+            self._start()
+        except BaseException:
+            self.stop(0.0)
+            raise
+        return self
+
+    def _start(self) -> None:
         if self._signals is not None:
             self._signals.install()
         if self._store is not None and self.queue.identity.startswith("memory:"):
@@ -152,31 +167,39 @@ class Supervisor:
             if thread is not None:
                 thread.start()
         atexit.register(self.stop, 0.0)
-        return self
 
     def stop(self, grace: float = DEFAULT_GRACE_S) -> bool:
         """
         Take nothing more, give back what was not started, let the workers finish, tell the queue, end.
 
-        Idempotent, from any thread. What still runs after `grace` seconds is left to its lease, which expires.
+        Idempotent, from any thread; interrupted, it can be called again. What still runs after `grace` seconds is left
+        to its lease, which expires. Takes at most SETTLE_S longer than that, be the queue's server down or not.
 
         Returns:
             Whether everything that was started came to its end.
         """
         self.stopping.set()
         with self._stop_lock:
-            if self._stopped:
-                return True
-            self._stopped = True
+            if self._all_ended is not None:
+                return self._all_ended
             deadline = time.monotonic() + grace
-            self._fetcher.stop()
+            last = deadline + SETTLE_S
+
+            def left_s(until: float) -> float:
+                return max(0.0, until - time.monotonic())
+
+            # Half of it, so that enough is left for the settler where the queue's server cannot be reached.
+            self._fetcher.stop(SETTLE_S / 2)
             self._give_back(self._buffer.close(), delay_s=0.0)
             for worker in self._workers:
-                worker.join(max(0.0, deadline - time.monotonic()))
+                worker.wait(left_s(deadline))
             for worker in self._workers:
                 if worker.is_alive() and isinstance(worker, ProcessWorker):
                     worker.kill(release=True)
-                    worker.join()
+            for worker in self._workers:
+                # A thread that has nothing to do needs but a moment to end.
+                if isinstance(worker, ProcessWorker) or worker.current is None:
+                    worker.wait(left_s(last))
             left = [worker for worker in self._workers if worker.is_alive()]
             for worker in left:
                 held = worker.current
@@ -188,18 +211,19 @@ class Supervisor:
                         held.lease.attempt,
                         grace,
                     )
-            self._settler.stop(max(SETTLE_S, deadline - time.monotonic()))
+            self._settler.stop(left_s(last))
             if self._recording is not None:
                 self._recording.flush()
             if self._reconciler is not None:
-                self._reconciler.stop()
-            self._keeper.stop()
+                self._reconciler.stop(left_s(last))
+            self._keeper.stop(left_s(last))
             if self._store_lock is not None:
                 self._store_lock.release()
             atexit.unregister(self.stop)
             if self._signals is not None:
                 self._signals.put_back()
-            return not left
+            self._all_ended = not left
+            return self._all_ended
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until no job waits or is leased, by anyone; False if that took longer than `timeout` seconds."""

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 Start = Callable[..., subprocess.Popen[bytes]]
 
 PROCESSORS = {
+    "stop_itself": "tests.supervisor.programs:stop_itself",
     "json": "tests.supervisor.stopped_programs:write",
     "hang": "tests.supervisor.stopped_programs:hang_once",
 }
@@ -130,6 +131,21 @@ def test_a_supervisor_killed_with_9_costs_one_attempt(
     assert stored is not None
     assert [(attempt.number, attempt.outcome) for attempt in stored.attempts] == [(1, "lost"), (2, "done")]
     assert [attempt for _, job, attempt, _ in lines(path) if job == done.id] == ["1"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
+@pytest.mark.on_redis
+def test_a_stopped_worker_process_ends_with_its_supervisor(queue: Queue, start: Start, tmp_path: Path) -> None:
+    """It cannot see for itself that the other is gone."""
+    path = tmp_path / "pids"
+    queue.enqueue(a_job(type="stop_itself", payload={"path": str(path)}))
+    supervisor = start("--processes", "1")
+    until(lambda: path.exists() and path.read_text(), "the job has begun")
+
+    supervisor.kill()
+    supervisor.wait()
+
+    until(lambda: not is_alive(int(path.read_text())), "the worker process has ended")
 
 
 def test_a_supervisor_stopped_for_longer_than_its_lease(
