@@ -20,6 +20,7 @@ class Lease(msgspec.Struct, gc=False):
         leased_at: When this lease was given.
         worker: Who holds it, as recorded with a failed attempt.
         cancelled: Someone asked for the job to be cancelled; set by `extend`, in place.
+        lost_before: An earlier lease of the job was lost, perhaps since the job killed its worker; so it came alone.
     """
 
     job: Job
@@ -30,6 +31,7 @@ class Lease(msgspec.Struct, gc=False):
     leased_at: float
     worker: str = ""
     cancelled: bool = False
+    lost_before: bool = False
 
 
 class Nack(NamedTuple):

@@ -7,6 +7,7 @@ on PostgreSQL all rows go over as one JSON document, which costs the driver a te
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import starmap
 from operator import itemgetter
 from typing import Any
 
@@ -52,9 +53,10 @@ class Batch:
     """A statement that changes many rows at once; called with tuples in the order of `kinds`."""
 
     def __init__(self, dialect: str, kinds: Kinds, build: Callable[[Row, Select[Any] | None], Statement]) -> None:
-        self._names = list(kinds)
         self._binary = [at for at, kind in enumerate(kinds.values()) if kind is _BYTES]
         self._from_json: Statement | None = None
+        # Written by msgspec in half the time that dictionaries take.
+        self._row = msgspec.defstruct("Row", list(kinds), gc=False)
         if dialect == "postgresql":
             document = cast(bindparam("document", type_=Text()), JSON)
             columns = [column(name, kind) for name, kind in kinds.items()]
@@ -78,7 +80,7 @@ class Batch:
         if self._from_json is None:
             connection.exec_driver_sql(self._sql, list(map(self._in_order, rows)))
         else:
-            document = _encode([dict(zip(self._names, row, strict=True)) for row in self._in_text(rows)]).decode()
+            document = _encode(list(starmap(self._row, self._in_text(rows)))).decode()
             connection.execute(self._from_json, {"document": document})
 
     def _in_text(self, rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:

@@ -294,23 +294,27 @@ class Store:
 
     # For the reconciler
 
-    def unfinished(self, queue: str, after_id: str = "", limit: int = 1000) -> list[StoredJob]:
-        """A page of the jobs of the queue of this identity that have not ended, in the order of ids."""
+    def unfinished(self, queue: str, after_id: str = "", limit: int = 1000) -> list[Known]:
+        """
+        A page of the jobs of the queue of this identity that have not ended, in the order of ids.
+
+        Without their records: a large backlog is read from end to end every time, beside those who work on it.
+        """
         query = (
-            select(*STORED)
+            select(*_KNOWN)
             .where(jobs.c.queue == queue, jobs.c.ended_as.is_(None), jobs.c.id > after_id)
             .order_by(jobs.c.id)
             .limit(limit)
         )
         with self._read() as connection:
-            return [stored_job(row) for row in connection.execute(query)]
+            return [Known._make(row) for row in connection.execute(query)]
 
     def still_unfinished(self, ids: Iterable[str]) -> list[StoredJob]:
         """Those of the jobs that have not ended by now, in the order of ids."""
         with self._read() as connection:
             return [job for job in self._read_jobs(connection, ids) if not job.ended]
 
-    def copy_back(self, states: Mapping[str, str], seen: Iterable[StoredJob], at: float | None = None) -> list[str]:
+    def copy_back(self, states: Mapping[str, str], seen: Iterable[Known], at: float | None = None) -> list[str]:
         """
         Record that jobs are dead or cancelled in the queue. Returns the ids that were changed.
 
@@ -499,6 +503,7 @@ class Store:
         ]
 
 
+_KNOWN = [jobs.c[name] for name in Known._fields]
 _ONE_JOB = select(*STORED).where(jobs.c.id == bindparam("id"))
 _PLACE = select(jobs.c.id, jobs.c.queue, jobs.c.finished_at).where(jobs.c.id == bindparam("id"))
 _ATTEMPTS_OF_ONE = (

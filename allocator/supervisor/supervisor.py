@@ -262,6 +262,10 @@ class Supervisor:
         fetched = time.monotonic()
         accepted: list[Held] = []
         refused: list[Ending] = []
+        if leases[0].lost_before and self._thread_count and self._holds_suspect():
+            # Before the store hears of it, which need not learn how often a job waited for its turn.
+            self._settler.put(Ending(self._hold(leases[0], fetched), "released", delay_s=GIVE_BACK_S, recorded=False))
+            return accepted
         if self._recording is not None:
             leases = self._begin(leases, self._recording, fetched)
         with self._held_lock:
@@ -283,16 +287,27 @@ class Supervisor:
             self._settler.put(ending)
         return accepted
 
+    def _holds_suspect(self) -> bool:
+        """
+        Whether a job is held that has lost a lease before, and may have done so by ending its program.
+
+        Threads share their program's fate: two such jobs side by side, and the one would cost the other its attempts.
+        """
+        return any(held.lease.lost_before for held in self._all_held())
+
+    def _hold(self, lease: Lease, fetched: float) -> Held:
+        held = Held(lease, lease.job.timeout or self._timeout_s, fetched)
+        with self._held_lock:
+            self._held[lease.token] = held
+            self._held_types[lease.job.type] += 1
+        return held
+
     def _begin(self, leases: list[Lease], recording: Recording, fetched: float) -> list[Lease]:
         """Record that these begin; gives those that may run. The others are given their end in the queue alone."""
         ends: list[Ending] = []
 
         def end(lease: Lease, verb: str, error: str = "", delay_s: float | None = None) -> None:
-            held = Held(lease, self._timeout_s, fetched)
-            with self._held_lock:
-                self._held[lease.token] = held
-                self._held_types[lease.job.type] += 1
-            ends.append(Ending(held, verb, error, delay_s=delay_s, recorded=False))
+            ends.append(Ending(self._hold(lease, fetched), verb, error, delay_s=delay_s, recorded=False))
 
         try:
             begun = recording.begin(leases)

@@ -374,9 +374,10 @@ def test_a_job_that_lost_a_lease_comes_alone(queue: Queue, clock: ManualClock) -
     clock.advance(queue.lease_s)
     queue.enqueue(a_job(id="urgent", priority=1))
 
-    batches = [ids(queue.dequeue_many(10, timeout=0)) for _ in range(4)]
+    batches = [queue.dequeue_many(10, timeout=0) for _ in range(4)]
 
-    assert batches == [["urgent"], ["suspect"], ["b", "c"], []]
+    assert [ids(batch) for batch in batches] == [["urgent"], ["suspect"], ["b", "c"], []]
+    assert [lease.job.id for batch in batches for lease in batch if lease.lost_before] == ["suspect"]
 
 
 def test_a_suspect_stays_one(queue: Queue, clock: ManualClock) -> None:
@@ -386,6 +387,7 @@ def test_a_suspect_stays_one(queue: Queue, clock: ManualClock) -> None:
     clock.advance(queue.lease_s)
     queue.release(take(queue))
     after_release = queue.dequeue_many(10, timeout=0)
+    assert after_release[0].lost_before
     queue.nack(after_release[0], "broken", delay=0.0)
     after_nack = queue.dequeue_many(10, timeout=0)
     queue.nack(after_nack[0], "broken", dead=True)

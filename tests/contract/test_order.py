@@ -224,6 +224,16 @@ def test_due_jobs_are_not_starved_by_a_busy_queue(queue: Queue, clock: ManualClo
     assert [*range(250), *range(1000, 1250)] == numbers(leases)
 
 
+def test_jobs_that_come_due_at_one_instant_keep_their_places(queue: Queue, clock: ManualClock) -> None:
+    """However many they are, and in whatever order they came to wait."""
+    queue.enqueue_many(some_jobs(250))
+    for lease in reversed(take_all(queue)):
+        queue.nack(lease, "broken", delay=1.0)
+    clock.advance(1.0)
+
+    assert numbers([take(queue) for _ in range(250)]) == list(range(250))
+
+
 def test_due_jobs_of_equal_priority_pass_a_backlog_that_came_later(queue: Queue, clock: ManualClock) -> None:
     """A steady stream of new jobs does not keep a due one waiting."""
     queue.enqueue(a_job(delay=1.0, payload={"n": -1}))

@@ -207,3 +207,31 @@ def test_many_come_first_to_a_new_database(
         assert acked > 0
     finally:
         mine.execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+
+def test_tables_of_version_1_are_brought_up(
+    postgres_server: Server, opened: Callable[..., Queue], mine: "psycopg.Connection[Any]"
+) -> None:
+    """With the jobs in them; indexes of the release before are gone."""
+    old = opened(postgres_server.url)
+    old.enqueue(Job(type="json", payload={}, delay=3600.0))
+    job = old.enqueue(Job(type="json", payload={}))
+    mine.execute(
+        """
+        DROP FUNCTION allocator.dequeue;
+        CREATE FUNCTION allocator.dequeue(integer, integer, text, bigint, double precision, integer, integer,
+            double precision, text, double precision, integer) RETURNS TABLE (id text) LANGUAGE sql AS 'SELECT NULL';
+        DROP INDEX allocator.scheduled_in_order;
+        CREATE INDEX scheduled_due ON allocator.scheduled ((-queue_id), due_at);
+        UPDATE allocator.version SET version = 1;
+        """
+    )
+    mine.commit()
+
+    lease = opened(postgres_server.url).dequeue(timeout=0)
+
+    assert lease is not None
+    assert (lease.job.id, lease.lost_before) == (job.id, False)
+    names = {row[0] for row in mine.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'scheduled'")}
+    assert "scheduled_in_order" in names
+    assert "scheduled_due" not in names

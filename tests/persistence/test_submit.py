@@ -36,7 +36,7 @@ def test_a_job_survives_a_queue_that_fails_after_the_commit(store: Store, queue:
         store.submit(queue, a_job(id="stranded", delay=30.0))
 
     (left,) = store.unfinished(queue.identity)
-    again = left.job(queue.clock.now() + 10.0)
+    again = store.still_unfinished([left.id])[0].job(queue.clock.now() + 10.0)
     assert (left.id, left.state) == ("stranded", "queued")
     assert (again.id, again.type, again.payload, again.delay) == ("stranded", "json", {"n": 0}, 20.0)
 

@@ -171,7 +171,7 @@ def test_comparing_goes_on_between_the_rounds(
 
     thread.start()
     rounds.wait_for(4)
-    thread.stop()
+    thread.stop(BOUND_S)
 
     assert rounds.deleted == [1, 1, 1, 0]
     assert compared[:4] == [0, 1, 2, 3]
@@ -195,7 +195,7 @@ def test_it_is_not_looked_for_more_often_than_asked(
     thread.start()
     for _ in range(10):
         assert compared.acquire(timeout=BOUND_S)
-    thread.stop()
+    thread.stop(BOUND_S)
 
     assert rounds.deleted == [0]
 

@@ -447,3 +447,36 @@ def test_a_job_that_says_it_is_alive_may_outlast_its_timeout(eager_queue: Queue)
     drained(eager_queue, {"json": beat})
 
     assert eager_queue.counts() == counts(done=1)
+
+
+def test_jobs_that_lost_a_lease_run_one_at_a_time_in_threads(
+    open_client: Clients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of them may end the program, which the others would pay for; what has lost none runs beside it."""
+    monkeypatch.setattr("allocator.supervisor.supervisor.GIVE_BACK_S", 0.02)
+    queue = open_client(clock=None)
+    suspects = {job.id for job in queue.enqueue_many(some_jobs(3))}
+    dying = open_client(clock=None, lease_s=0.01)
+    assert len(dying.dequeue_many(3, timeout=0)) == 3
+    fresh = queue.enqueue(a_job())
+    lock, running, seen = threading.Lock(), set(), []
+    beside = threading.Event()
+
+    def run(context: Context) -> None:
+        if context.job.id == fresh.id:
+            # Until the first suspect has begun, so that nothing but the rule keeps the next one waiting.
+            assert beside.wait(BOUND_S)
+            return
+        with lock:
+            running.add(context.job.id)
+            seen.append(set(running))
+        beside.set()
+        time.sleep(0.1)
+        with lock:
+            running.remove(context.job.id)
+
+    drained(queue, {"json": run})
+
+    assert [len(together) for together in seen] == [1, 1, 1]
+    assert set().union(*seen) == suspects
+    assert queue.counts() == counts(done=4)

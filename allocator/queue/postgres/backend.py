@@ -35,7 +35,7 @@ from allocator.queue.postgres.connecting import (
 )
 from allocator.queue.sessions import RECONNECT_S, Closing, Sessions
 
-SCHEMA, FORMAT = 1, 1
+SCHEMA, FORMAT = 2, 1
 
 NOTIFY_EVERY_S = 0.1
 """Each client notifies at most this often: NOTIFY takes a lock on the whole database when it commits."""
@@ -276,6 +276,7 @@ class PostgresQueue(Queue):
                 job, problem = damaged_job(job_id), str(error)
             token, due_at = (value(row, 4) or b"").decode(), instant(value(row, 5) or b"")
             lease = Lease(job, failed_count + 1, token, expires_at, due_at, leased_at, self.worker)
+            lease.lost_before = value(row, 8) == b"\1"
             if problem:
                 damaged.append(Settlement(lease, "dead", 0.0, f"damaged record: {problem}"))
             else:

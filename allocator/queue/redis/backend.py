@@ -300,7 +300,7 @@ def _raw(job_id: str) -> bytes:
 
 def _lease(job_id: bytes, record: bytes, state: bytes) -> tuple[Lease, str]:
     """The lease, and what is wrong with the record (then the job is a stand-in)."""
-    token, expires, _, _, _, _, failed, _, due, leased, _, worker = state.split(b" ", 11)
+    token, expires, _, _, _, _, failed, lost, due, leased, _, worker = state.split(b" ", 11)
     header, _, body = record.partition(b"\n")
     problem = ""
     try:
@@ -316,6 +316,7 @@ def _lease(job_id: bytes, record: bytes, state: bytes) -> tuple[Lease, str]:
         int(due) / 1e6,
         int(leased) / 1e6,
         worker.decode("utf-8", "replace"),
+        lost_before=lost == b"1",
     )
     return lease, problem
 

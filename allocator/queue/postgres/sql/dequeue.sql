@@ -2,16 +2,19 @@
 -- _format   newest format of a record that the client can read
 -- _age, _keep   of dead letters: seconds, and how many
 -- Returns a row for each lease, in queue order: id, record (null when it is missing), enqueued_at, failed_count, token,
--- due_at, leased_at, expires_at. Without leases one row with id null, whose expires_at is the number of seconds until
+-- due_at, leased_at, expires_at, lost_before. Without leases one row with id null, whose expires_at is the number of seconds until
 -- the next due time or expiry (may be negative), null when there is none.
 -- A job that has lost a lease before comes alone. Raises AL002, and takes nothing, when the next record is too new.
 -- Invariant: rows move between ready, scheduled and leases within this one transaction; jobs stays as it is.
-CREATE OR REPLACE FUNCTION allocator.dequeue(
+-- Version 1 gave no lost_before, and what a function returns cannot be replaced.
+DROP FUNCTION IF EXISTS allocator.dequeue(
+    integer, integer, text, bigint, double precision, integer, integer, double precision, text, double precision, integer);
+CREATE FUNCTION allocator.dequeue(
     _schema integer, _queue integer, _client text, _call bigint, _now double precision, _format integer,
     _limit integer, _lease_s double precision, _worker text, _age double precision, _keep integer
 ) RETURNS TABLE (
     id text, record bytea, enqueued_at double precision, failed_count integer, token text, due_at double precision,
-    leased_at double precision, expires_at double precision
+    leased_at double precision, expires_at double precision, lost_before boolean
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -28,14 +31,15 @@ BEGIN
     IF NOT allocator.begin(_schema, _queue, _client, _call, _now) THEN
         -- The leases of the first try, as far as they still stand.
         RETURN QUERY
-            SELECT l.id, j.record, j.enqueued_at, l.failed_count, l.token, l.due_at, l.leased_at, l.expires_at
+            SELECT l.id, j.record, j.enqueued_at, l.failed_count, l.token, l.due_at, l.leased_at, l.expires_at,
+                l.lost_lease
             FROM allocator.leases l LEFT JOIN LATERAL (
                 SELECT * FROM allocator.jobs WHERE queue_id = _queue AND id = l.id OFFSET 0) AS j ON true
             WHERE l.queue_id = _queue AND starts_with(l.token, _prefix)
             ORDER BY l.rank, l.sequence;
         IF NOT FOUND THEN
             RETURN QUERY SELECT NULL::text, NULL::bytea, NULL::float8, 0, NULL::text, NULL::float8, NULL::float8,
-                0::float8;
+                0::float8, false;
         END IF;
         RETURN;
     END IF;
@@ -44,7 +48,7 @@ BEGIN
         WITH due AS (
             DELETE FROM allocator.scheduled WHERE ctid = ANY (ARRAY(
                 SELECT ctid FROM allocator.scheduled WHERE -queue_id = -_queue AND due_at <= _now
-                ORDER BY due_at LIMIT 100 FOR UPDATE SKIP LOCKED))
+                ORDER BY due_at, rank, sequence LIMIT 100 FOR UPDATE SKIP LOCKED))
             RETURNING *
         )
         INSERT INTO allocator.ready (queue_id, rank, sequence, id, due_at, failed_count, attempt_count, lost_lease)
@@ -86,7 +90,8 @@ BEGIN
                         floor(_now + _lease_s)::bigint, c.failed_count, c.attempt_count, c.lost_lease, _worker
                     FROM chosen c
             )
-            SELECT c.id, c.record, c.enqueued_at, c.failed_count, _prefix || c.sequence, c.due_at, _now, _now + _lease_s
+            SELECT c.id, c.record, c.enqueued_at, c.failed_count, _prefix || c.sequence, c.due_at, _now, _now + _lease_s,
+                c.lost_lease
             FROM chosen c ORDER BY c.number;
         GET DIAGNOSTICS _taken = ROW_COUNT;
         IF _taken = 0 THEN
@@ -110,6 +115,6 @@ BEGIN
                 (SELECT s.due_at FROM allocator.scheduled s WHERE -s.queue_id = -_queue ORDER BY s.due_at LIMIT 1),
                 (SELECT min(l.expires_at) FROM allocator.leases l WHERE -l.queue_id = -_queue AND l.expires_second = (
                     SELECT f.expires_second FROM allocator.leases f WHERE -f.queue_id = -_queue
-                    ORDER BY f.expires_second LIMIT 1))) - _now END;
+                    ORDER BY f.expires_second LIMIT 1))) - _now END, false;
     END IF;
 END $$;

@@ -76,7 +76,10 @@ CREATE TABLE IF NOT EXISTS allocator.scheduled (
     id text COLLATE "C" NOT NULL,
     PRIMARY KEY (queue_id, id)
 );
-CREATE INDEX IF NOT EXISTS scheduled_due ON allocator.scheduled ((-queue_id), due_at);
+-- With the place of each: of many that become due at one instant, those whose turn it is are found first.
+CREATE INDEX IF NOT EXISTS scheduled_in_order ON allocator.scheduled ((-queue_id), due_at, rank, sequence);
+-- Of version 1.
+DROP INDEX IF EXISTS allocator.scheduled_due;
 
 CREATE TABLE IF NOT EXISTS allocator.leases (
     sequence bigint NOT NULL,
