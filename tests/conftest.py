@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -33,12 +34,18 @@ HOW_TO_GET = {
 }
 
 
+ABOVE_THE_CONTRACT = Path(__file__).parent / "supervisor"
+"""What is tested here goes through the contract alone, which Valkey keeps as Redis does: one of the two will do."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for a backend on each of them; `@pytest.mark.on_servers` leaves the in-process one out."""
     if "backend" in metafunc.fixturenames:
         only_servers = metafunc.definition.get_closest_marker("on_servers") is not None
         only_redis = metafunc.definition.get_closest_marker("on_redis") is not None
         backends = SERVERS[:2] if only_redis else SERVERS if only_servers else [INPROCESS, *SERVERS]
+        if metafunc.definition.path.is_relative_to(ABOVE_THE_CONTRACT):
+            backends = [backend for backend in backends if backend.id != "valkey"]
         metafunc.parametrize("backend", backends, indirect=True)
 
 
