@@ -1,5 +1,6 @@
 """The job store: every job with its state, attempts, progress and result, on SQLite or PostgreSQL."""
 
+from allocator.persistence.assets import Asset, AssetBusy, Assets, AssetState, KeyReused, Placed, Upload
 from allocator.persistence.errors import StoreClosed, StoreForked, StoreLocked, StoreUnavailable
 from allocator.persistence.locking import StoreLock
 from allocator.persistence.opening import default_url, open_store
@@ -10,11 +11,17 @@ from allocator.persistence.store import Store
 __all__ = [
     "ENDED",
     "UNFINISHED",
+    "Asset",
+    "AssetBusy",
+    "AssetState",
+    "Assets",
     "Begun",
     "Dispatcher",
     "Ending",
     "JobState",
+    "KeyReused",
     "Outcome",
+    "Placed",
     "Progress",
     "Store",
     "StoreClosed",
@@ -24,6 +31,7 @@ __all__ = [
     "StoreUnavailable",
     "StoredAttempt",
     "StoredJob",
+    "Upload",
     "default_url",
     "open_store",
 ]

@@ -72,6 +72,8 @@ _SETTINGS = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "jit": "off",
+    # Started for the last part of a long listing, at twice its cost.
+    "max_parallel_workers_per_gather": "0",
     "lock_timeout": "5s",
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "10s",

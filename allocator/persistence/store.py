@@ -111,27 +111,45 @@ class Store:
         fresh: dict[str, tuple[Job, bytes]] = {}
         for stored, record in prepared:
             fresh.setdefault(stored.id, (stored, record))
-        known: dict[str, StoredJob] = {}
         with self._write(durable=True) as connection:
             # Ids that were just made cannot be known.
-            if chosen := [job.id for job in given if job.id]:
-                known = {row.id: row for row in self._read_jobs(connection, chosen, lock=True)}
-            rows = [
-                new_row(identity, job, record, now, now + job.delay)
-                for job, record in fresh.values()
-                if job.id not in known
-            ]
-            # In the order of ids, as everywhere, so that two who submit the same ones do not wait for each other.
-            for chunk in chunks(sorted(rows)):
-                self._statements.insert.run(connection, chunk)
+            chosen = [job.id for job in given if job.id]
+            known = self._write_new(connection, identity, fresh, chosen, now)
+        accepted = self._enqueue_new(queue, fresh, known, now)
+        return [accepted.get(job.id) or known[job.id].job(now) for job, _ in prepared]
 
+    def _write_new(
+        self,
+        connection: Connection,
+        identity: str,
+        fresh: Mapping[str, tuple[Job, bytes]],
+        chosen: Sequence[str],
+        now: float,
+    ) -> dict[str, StoredJob]:
+        """Write those of the prepared jobs that are not known; returns those that are. Only `chosen` ids can be."""
+        known: dict[str, StoredJob] = {}
+        if chosen:
+            known = {row.id: row for row in self._read_jobs(connection, chosen, lock=True)}
+        rows = [
+            new_row(identity, job, record, now, now + job.delay)
+            for job, record in fresh.values()
+            if job.id not in known
+        ]
+        # In the order of ids, as everywhere, so that two who submit the same ones do not wait for each other.
+        for chunk in chunks(sorted(rows)):
+            self._statements.insert.run(connection, chunk)
+        return known
+
+    def _enqueue_new(
+        self, queue: Dispatcher, fresh: Mapping[str, tuple[Job, bytes]], known: Mapping[str, StoredJob], now: float
+    ) -> dict[str, Job]:
+        """Enqueue what `_write_new` wrote, and what is known and has not ended; by ids, as the queue has them."""
         to_enqueue = [
             known[job.id].job(now) if job.id in known else job
             for job, _ in fresh.values()
             if job.id not in known or not known[job.id].ended
         ]
-        accepted = {job.id: job for job in queue.enqueue_many(to_enqueue)} if to_enqueue else {}
-        return [accepted.get(job.id) or known[job.id].job(now) for job, _ in prepared]
+        return {job.id: job for job in queue.enqueue_many(to_enqueue)} if to_enqueue else {}
 
     # Begin, report, settle
 

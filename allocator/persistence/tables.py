@@ -3,11 +3,14 @@ The tables, as this release has them. Migrations make them; `HEAD` is the last o
 
     jobs      one row for each job, with its newest attempt; what the supervisor writes
     attempts  one row for each attempt that has ended
-    assets    files that came in, and where they were put
+    uploads   what came in with one request
+    assets    the files and documents of uploads, and where each was put
     runs      workloads that were measured
 
 An attempt that runs is the job's own row (token, attempt, worker, leased_at, started_at): a row of `attempts` is
 written once, when it ends, and never changed. One whose worker went silent is written when the next begins.
+
+An asset has a job of its own, and no state: it is done once it was placed, and until then what its job's row says.
 """
 
 from typing import Any
@@ -27,7 +30,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that these tables are at."""
 
 # Bytes, not words: the order of SQLite and of Python, and the fastest to compare.
@@ -99,27 +102,64 @@ attempts = Table(
     sqlite_with_rowid=False,
 )
 
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Word, primary_key=True),
+    Column("owner", Word, nullable=False),
+    Column("comments", Text),
+    # The idempotency key, which is the owner's own; and of what was sent, to tell a repetition from another upload.
+    Column("key", Word),
+    Column("digest", Word, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+Index(
+    "uploads_key",
+    uploads.c.owner,
+    uploads.c.key,
+    unique=True,
+    sqlite_where=text("key IS NOT NULL"),
+    postgresql_where=text("key IS NOT NULL"),
+)
+
 assets = Table(
     "assets",
     metadata,
     Column("id", Word, primary_key=True),
+    Column("upload_id", Word, nullable=False),
+    # Its row may be gone: jobs are kept for a while, assets until someone deletes them.
     Column("job_id", Word, nullable=False),
-    Column("owner", Text, nullable=False),
+    Column("owner", Word, nullable=False),
     Column("comments", Text),
+    # As the sender called it.
     Column("name", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
+    # Of its bytes, in hexadecimal: where they are in the object store.
     Column("sha256", Word, nullable=False),
+    # What it is, by content: the processor's word for it, and the media type. Null until identified.
     Column("kind", Word),
-    Column("error", Text),
+    Column("type", Word),
     Column("received_at", Double, nullable=False),
+    # When it was put where in the library, by which rule. Null until then, all three.
     Column("placed_at", Double),
-    # Strict JSON: what was decided, and what was found in the file.
-    Column("placement", LargeBinary),
+    Column("path", Word),
+    Column("rule", Word),
+    # Name and comments as they are looked for: what counts as the same letter is folded into one, by us, as databases
+    # do not agree on it.
+    Column("search_text", Word, nullable=False),
+    # Strict JSON: what was found in it. Last, as it may be long.
     Column("facts", LargeBinary),
+    CheckConstraint(
+        "(path IS NULL) = (placed_at IS NULL) AND (rule IS NULL) = (placed_at IS NULL)", name="assets_placed"
+    ),
 )
-Index("assets_job", assets.c.job_id)
+Index("assets_upload", assets.c.upload_id, assets.c.id)
+Index("assets_job", assets.c.job_id, unique=True)
 Index("assets_sha256", assets.c.sha256)
+# Pages, newest first: of all, of one owner, of one kind.
+Index("assets_received", assets.c.received_at, assets.c.id)
 Index("assets_owner", assets.c.owner, assets.c.received_at, assets.c.id)
+Index("assets_kind", assets.c.kind, assets.c.received_at, assets.c.id)
 
 runs = Table(
     "runs",

@@ -23,12 +23,12 @@ from allocator.persistence import (
 from tests.persistence.builders import FakeQueue, Opener, a_job, finished, state_of
 from tests.persistence.programs import line_of, start
 
-NEXT = '''
+NEXT = f'''
 """A later change."""
 import sqlalchemy as sa
 from alembic import op
-revision = "0002"
-down_revision = "0001"
+revision = "9999"
+down_revision = "{tables.HEAD}"
 
 
 def upgrade() -> None:
@@ -42,9 +42,9 @@ def a_release_later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.M
     """Until it is undone, this release has one migration more."""
     folder = tmp_path / "migrations"
     shutil.copytree(migrating.FOLDER, folder)
-    (folder / "versions" / "0002_next.py").write_text(NEXT)
+    (folder / "versions" / "9999_next.py").write_text(NEXT)
     monkeypatch.setattr(migrating, "FOLDER", folder)
-    monkeypatch.setattr(migrating, "HEAD", "0002")
+    monkeypatch.setattr(migrating, "HEAD", "9999")
     return monkeypatch
 
 
@@ -83,11 +83,11 @@ def test_a_database_of_a_newer_release_is_refused(
     newer = opener()
     a_release_later.undo()
 
-    with pytest.raises(NewerVersion, match=r"revision 0002.*pip install -U allocator"):
+    with pytest.raises(NewerVersion, match=r"revision 9999.*pip install -U allocator"):
         opener()
 
     with newer.engine.connect() as connection:
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0002"
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
 
 
 def test_an_upgrade_that_fails_leaves_the_old_state(
@@ -97,14 +97,14 @@ def test_an_upgrade_that_fails_leaves_the_old_state(
     old = opener()
     job_id = finished(old, queue)
     request.getfixturevalue("a_release_later")
-    (migrating.FOLDER / "versions" / "0002_next.py").write_text(NEXT + "    raise RuntimeError('power cut')\n")
+    (migrating.FOLDER / "versions" / "9999_next.py").write_text(NEXT + "    raise RuntimeError('power cut')\n")
 
     with pytest.raises(RuntimeError, match="power cut"):
         opener()
 
     assert state_of(old, job_id) == "done"
     with old.engine.connect() as connection:
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "0001"
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == tables.HEAD
         assert "note" not in connection.execute(text("SELECT * FROM jobs")).keys()  # noqa: SIM118
 
 
