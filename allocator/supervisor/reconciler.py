@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from allocator.domain.job import check_seconds
@@ -16,6 +17,9 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 30.0
 PAGE = 500
 
+REST = 4.0
+"""Times what a page took, before the next one: most of the time of store and server is for those who do the jobs."""
+
 RETAIN_ROUND = 5_000
 """Jobs deleted before it is asked whether to stop: some seconds at most, and more than finding the first one costs."""
 
@@ -23,16 +27,24 @@ RETAIN_PAUSE_S = 0.05
 """Between rounds, so that those who wait to write to the store get their turn."""
 
 
-def reconcile(store: Store, queue: Queue) -> int:
+def reconcile(store: Store, queue: Queue, rest: Callable[[float], bool] | None = None) -> int:
     """
     Compare every unfinished job of this queue with the queue, once; returns how many were put back.
 
     Safe to run twice, from several processes, and beside workers: the queue is asked first and the store read again
     after it, so a job that ends in between is seen as ended; and an id that the queue knows is not enqueued again.
+
+    Args:
+        rest: Called with seconds to wait after a page of which nothing was missing; True ends it there. None: it is in
+            a hurry.
     """
     put_back = 0
     after_id = ""
-    while page := store.unfinished(queue.identity, after_id, PAGE):
+    while True:
+        began = time.monotonic()
+        page = store.unfinished(queue.identity, after_id, PAGE)
+        if not page:
+            return put_back
         after_id = page[-1].id
         states = queue.find([job.id for job in page])
         given_up = {job_id: state for job_id, state in states.items() if state in (State.DEAD, State.CANCELLED)}
@@ -44,6 +56,8 @@ def reconcile(store: Store, queue: Queue) -> int:
                 )
         missing = [job.id for job in page if job.id not in states]
         if not missing:
+            if rest is not None and len(page) == PAGE and rest(REST * (time.monotonic() - began)):
+                return put_back
             continue
         now = time.time() if queue.clock is None else queue.clock.now()
         lost = [job.job(now) for job in store.still_unfinished(missing)]
@@ -51,7 +65,6 @@ def reconcile(store: Store, queue: Queue) -> int:
             queue.enqueue_many(lost)
             put_back += len(lost)
             log.warning("the queue %s had lost %d jobs; they were put back", queue.identity, len(lost))
-    return put_back
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,7 @@ class Reconciler(threading.Thread):
     def run(self) -> None:
         while not self._stopping.is_set():
             try:
-                reconcile(self._store, self._queue)
+                reconcile(self._store, self._queue, self._stopping.wait)
             except Exception as error:
                 text = "store and queue could not be compared; trying again in %g s: %s"
                 log.error(text, self._interval_s, error, exc_info=unforeseen(error))

@@ -243,3 +243,27 @@ def test_a_second_process_is_refused_an_in_process_queue(store: Store) -> None:
 
     with Supervisor(first, {}, store=store), pytest.raises(StoreLocked):
         Supervisor(second, {}, store=store).start()
+
+
+def test_a_comparison_rests_between_its_pages(
+    eager_queue: Queue, open_client: Clients, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is missing there is no hurry, and a stop is heard."""
+    monkeypatch.setattr("allocator.supervisor.reconciler.PAGE", 2)
+    store.submit_many(eager_queue, some_jobs(5))
+    rests: list[float] = []
+
+    def rest(seconds: float) -> bool:
+        rests.append(seconds)
+        return False
+
+    assert reconcile(store, eager_queue, rest) == 0
+    assert len(rests) == 2
+    assert all(seconds > 0 for seconds in rests)
+
+    assert reconcile(store, eager_queue, lambda seconds: rest(seconds) or True) == 0
+    assert len(rests) == 3
+
+    erase(eager_queue)
+    assert reconcile(store, open_client(clock=None), rest) == 5
+    assert len(rests) == 3

@@ -80,7 +80,7 @@ def _lease_keeper_off() -> None:
 
 def _reconciler_off() -> None:
     """What the queue has lost is not put back."""
-    reconciler.reconcile = lambda store, queue: 0
+    reconciler.reconcile = lambda store, queue, rest=None: 0
 
 
 def _expiry_ignored() -> None:
