@@ -5,12 +5,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from allocator.domain.job import check_seconds
 from allocator.domain.states import State
-from allocator.persistence import Store
 from allocator.queue.base import Queue
 from allocator.supervisor.trouble import unforeseen
+
+if TYPE_CHECKING:
+    from allocator.persistence import Store
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ RETAIN_PAUSE_S = 0.05
 """Between rounds, so that those who wait to write to the store get their turn."""
 
 
-def reconcile(store: Store, queue: Queue, rest: Callable[[float], bool] | None = None) -> int:
+def reconcile(store: "Store", queue: Queue, rest: Callable[[float], bool] | None = None) -> int:
     """
     Compare every unfinished job of this queue with the queue, once; returns how many were put back.
 
@@ -106,7 +109,7 @@ class Reconciler(threading.Thread):
 
     def __init__(
         self,
-        store: Store,
+        store: "Store",
         queue: Queue,
         interval_s: float = INTERVAL_S,
         retention: Retention | None = DEFAULT_RETENTION,

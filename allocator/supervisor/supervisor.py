@@ -7,13 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from allocator.domain.backoff import Backoff
 from allocator.domain.errors import AllocatorError
 from allocator.domain.job import check_seconds
 from allocator.domain.lease import Lease
-from allocator.persistence import Store, StoreLock
 from allocator.queue.base import Queue
 from allocator.supervisor.buffer import Buffer
 from allocator.supervisor.events import Events, Listeners
@@ -24,10 +23,14 @@ from allocator.supervisor.pools import ThreadWorker
 from allocator.supervisor.processes import ProcessWorker
 from allocator.supervisor.processors import Processor, resolve_all
 from allocator.supervisor.reconciler import DEFAULT_RETENTION, INTERVAL_S, Reconciler, Retention
-from allocator.supervisor.recording import Recording
 from allocator.supervisor.settling import Ending, Settler
 from allocator.supervisor.signals import StopSignals
 from allocator.supervisor.stats import Stats, Tally, quantiles
+
+if TYPE_CHECKING:
+    # Imported by whoever has a store. Without it a worker process, which has none, starts in a third of the time.
+    from allocator.persistence import Store, StoreLock
+    from allocator.supervisor.recording import Recording
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +81,7 @@ class Supervisor:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         limits: Mapping[str, int] | None = None,
         backoffs: Mapping[str, Backoff] | None = None,
-        store: Store | None = None,
+        store: "Store | None" = None,
         reconcile_s: float = INTERVAL_S,
         retention: Retention | None = DEFAULT_RETENTION,
         events: Sequence[Events] = (),
@@ -122,7 +125,7 @@ class Supervisor:
         self._signals = StopSignals(self.stopping) if handle_signals else None
         self.failed = False
         """Whether so many workers had to be given up that no more jobs are taken."""
-        self._recording = None if store is None else Recording(store, queue)
+        self._recording = None if store is None else _recording(store, queue)
         self._store = store
         self._store_lock: StoreLock | None = None
         self._reconciler = None if store is None else Reconciler(store, queue, reconcile_s, retention)
@@ -302,7 +305,7 @@ class Supervisor:
             self._held_types[lease.job.type] += 1
         return held
 
-    def _begin(self, leases: list[Lease], recording: Recording, fetched: float) -> list[Lease]:
+    def _begin(self, leases: list[Lease], recording: "Recording", fetched: float) -> list[Lease]:
         """Record that these begin; gives those that may run. The others are given their end in the queue alone."""
         ends: list[Ending] = []
 
@@ -452,3 +455,9 @@ class Supervisor:
             restarts=self._restarts,
             workers=tuple(worker.stats() for worker in workers),
         )
+
+
+def _recording(store: "Store", queue: Queue) -> "Recording":
+    from allocator.supervisor.recording import Recording
+
+    return Recording(store, queue)

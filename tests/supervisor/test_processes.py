@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -150,6 +152,17 @@ def test_a_process_that_cannot_find_its_processors_is_told(
 
     (letter,) = eager_queue.dead_letters()
     assert letter.error.startswith("the worker process did not start: processor 'only_found_here:work'")
+
+
+def test_a_worker_process_loads_no_client_of_a_server() -> None:
+    """It has none, and would take many times as long to start, also in the place of one that died."""
+    program = (
+        "import sys, allocator.supervisor.child; print([*{'redis', 'psycopg', 'sqlalchemy'} & sys.modules.keys()])"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
 
 
 def _number_in(path: Path) -> int:
