@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -263,40 +264,26 @@ class Supervisor:
     def _accept(self, leases: list[Lease]) -> list[Held]:
         """Hold what can be started here; everything else is given its end at once."""
         fetched = time.monotonic()
+        startable: list[Held] = []
+        for lease in leases:
+            held = self._hold(lease, fetched)
+            if self._must_wait(held):
+                # The store does not hear of it, which need not learn how often a job waited for its turn.
+                self._settler.put(Ending(held, "released", delay_s=GIVE_BACK_S, recorded=False))
+            else:
+                startable.append(held)
+        if self._recording is not None and startable:
+            startable = self._begin(startable, self._recording)
         accepted: list[Held] = []
-        refused: list[Ending] = []
-        if leases[0].lost_before and self._thread_count and self._holds_suspect():
-            # Before the store hears of it, which need not learn how often a job waited for its turn.
-            self._settler.put(Ending(self._hold(leases[0], fetched), "released", delay_s=GIVE_BACK_S, recorded=False))
-            return accepted
-        if self._recording is not None:
-            leases = self._begin(leases, self._recording, fetched)
-        with self._held_lock:
-            for lease in leases:
-                job = lease.job
-                held = Held(lease, job.timeout or self._timeout_s, fetched)
-                self._held[lease.token] = held
-                self._held_types[job.type] += 1
-                if job.type not in self._processors:
-                    known = ", ".join(sorted(self._processors)) or "none"
-                    refused.append(
-                        Ending(held, "dead", f"no processor for type {job.type!r}; this supervisor has: {known}")
-                    )
-                elif self._held_types[job.type] > self._limits.get(job.type, len(self._held)):
-                    refused.append(Ending(held, "released", delay_s=GIVE_BACK_S))
-                else:
-                    accepted.append(held)
-        for ending in refused:
-            self._settler.put(ending)
+        for held in startable:
+            type = held.lease.job.type
+            if type in self._processors:
+                accepted.append(held)
+            else:
+                known = ", ".join(sorted(self._processors)) or "none"
+                reason = f"no processor for type {type!r}; this supervisor has: {known}"
+                self._settler.put(Ending(held, "dead", reason))
         return accepted
-
-    def _holds_suspect(self) -> bool:
-        """
-        Whether a job is held that has lost a lease before, and may have done so by ending its program.
-
-        Threads share their program's fate: two such jobs side by side, and the one would cost the other its attempts.
-        """
-        return any(held.lease.lost_before for held in self._all_held())
 
     def _hold(self, lease: Lease, fetched: float) -> Held:
         held = Held(lease, lease.job.timeout or self._timeout_s, fetched)
@@ -305,32 +292,45 @@ class Supervisor:
             self._held_types[lease.job.type] += 1
         return held
 
-    def _begin(self, leases: list[Lease], recording: "Recording", fetched: float) -> list[Lease]:
+    def _must_wait(self, held: Held) -> bool:
+        """
+        Whether others that are held here keep this one from being started.
+
+        Either its type is at its limit; or it has lost a lease before, perhaps by ending its program, and so has one of
+        the others: threads share their program's fate, and the one would cost the other its attempts.
+        """
+        type = held.lease.job.type
+        if type in self._limits and self._held_types[type] > self._limits[type]:
+            return True
+        if not held.lease.lost_before or not self._thread_count:
+            return False
+        return any(other.lease.lost_before for other in self._all_held() if other is not held)
+
+    def _begin(self, jobs: list[Held], recording: "Recording") -> list[Held]:
         """Record that these begin; gives those that may run. The others are given their end in the queue alone."""
-        ends: list[Ending] = []
+        by_token = {held.lease.token: held for held in jobs}
 
         def end(lease: Lease, verb: str, error: str = "", delay_s: float | None = None) -> None:
-            ends.append(Ending(self._hold(lease, fetched), verb, error, delay_s=delay_s, recorded=False))
+            self._settler.put(Ending(by_token[lease.token], verb, error, delay_s=delay_s, recorded=False))
 
         try:
-            begun = recording.begin(leases)
-        except AllocatorError:
-            for lease in leases:
-                end(lease, "released", delay_s=GIVE_BACK_S)
+            begun = recording.begin([held.lease for held in jobs])
+        except Exception:
+            # Whatever it is: what is held and has no end coming would be extended for ever.
+            for held in jobs:
+                end(held.lease, "released", delay_s=GIVE_BACK_S)
             raise
-        else:
-            for lease in begun.finished:
-                end(lease, "done")
-            for lease in begun.cancelled:
-                # A release of what is marked cancels it.
+        for lease in begun.finished:
+            end(lease, "done")
+        for lease in begun.cancelled:
+            # A release of what is marked cancels it; one that could not be marked comes again.
+            with suppress(AllocatorError):
                 self.queue.cancel(lease.job.id)
-                end(lease, "released")
-            for lease in begun.dead:
-                end(lease, "dead", "given up in the store")
-            return begun.runnable
-        finally:
-            for ending in ends:
-                self._settler.put(ending)
+            end(lease, "released")
+        for lease in begun.dead:
+            end(lease, "dead", "given up in the store")
+        self._forget([by_token[lease.token] for lease in begun.lost])
+        return [by_token[lease.token] for lease in begun.runnable]
 
     def _give_back(self, jobs: list[Held], delay_s: float = GIVE_BACK_S) -> None:
         for held in jobs:

@@ -267,3 +267,39 @@ def test_a_comparison_rests_between_its_pages(
     erase(eager_queue)
     assert reconcile(store, open_client(clock=None), rest) == 5
     assert len(rests) == 3
+
+
+def test_waiting_for_a_limit_leaves_no_trace(eager_queue: Queue, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that was taken and given back because of its type's limit has one attempt in the end, as every other."""
+    monkeypatch.setattr("allocator.supervisor.supervisor.GIVE_BACK_S", 0.0)
+    jobs = store.submit_many(eager_queue, some_jobs(8))
+    seen = Seen()
+
+    drained(eager_queue, store, {"json": lambda context: None}, limits={"json": 1}, events=[seen])
+
+    assert ("released", jobs[-1].id) in seen.told
+    for job in jobs:
+        stored = store.job(job.id)
+        assert stored is not None
+        assert [attempt.outcome for attempt in stored.attempts] == ["done"]
+
+
+def test_a_begin_that_fails_for_no_foreseen_reason_gives_the_jobs_back(
+    eager_queue: Queue, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held without an end to come, their leases would be extended for ever."""
+    monkeypatch.setattr("allocator.supervisor.supervisor.GIVE_BACK_S", 0.0)
+    monkeypatch.setattr("allocator.supervisor.fetching.PAUSE_S", 0.01)
+    store.submit_many(eager_queue, some_jobs(3))
+    begin, failures = store.begin, [RuntimeError("nobody thought of it")]
+
+    def failing_once(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return begin(*arguments)
+
+    monkeypatch.setattr(store, "begin", failing_once)
+
+    drained(eager_queue, store, {"json": lambda context: None})
+
+    assert eager_queue.counts() == counts(done=3)
