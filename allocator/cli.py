@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn
 
 import msgspec
@@ -476,6 +477,49 @@ def prune_jobs(
     with _open_store(store) as opened:
         count = opened.retain(age_s, keep)
     print(json.dumps({"count": count}) if as_json else f"{count} deleted")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on: loopback alone, as there are no keys yet.")] = "",
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where files are kept, with the library and rules.toml.")
+    ] = None,
+    queue: QueueUrl = settings.queue_url,
+    name: QueueName = settings.queue_name,
+    store: StoreUrl = settings.store_url,
+    processes: Annotated[
+        int | None, typer.Option(min=0, help="Worker processes (2); with 0 others work on the queue.")
+    ] = None,
+    grace: Annotated[float | None, typer.Option(metavar="S", min=0, help="For what runs at the end (30).")] = None,
+) -> None:
+    """
+    Serve the ingest API, and do its jobs, until SIGTERM or Ctrl-C; a second one ends at once.
+
+    Files sent to `POST /api/v1/ingest` are kept, identified and placed; `/openapi.json` tells the rest. What has no
+    option is set by variables such as ALLOCATOR_MAX_FILE_BYTES.
+
+    Examples: `allocator serve`, `allocator serve -q memory:// --data ./files --port 8080`
+    """
+    from allocator.api.serving import serve as run_server
+    from allocator.api.settings import ApiSettings
+
+    given: dict[str, Any] = {
+        "host": host or None,
+        "port": port,
+        "data": data,
+        "queue_url": queue,
+        "queue_name": name,
+        "store_url": store,
+        "processes": processes,
+        "grace_s": grace,
+    }
+    try:
+        chosen = ApiSettings(**{field: value for field, value in given.items() if value is not None})
+    except ValidationError as error:
+        _fail("; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()))
+    raise typer.Exit(run_server(chosen))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)

@@ -1,0 +1,50 @@
+"""Runs the API with uvicorn."""
+
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from allocator.api.app import create_app
+from allocator.api.settings import ApiSettings
+
+
+class _Server(uvicorn.Server):
+    """Tells the application that it is to end before it waits for connections: streams of events end by that."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """See uvicorn."""
+        services = getattr(self._app.state, "services", None)
+        if services is not None:
+            services.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: ApiSettings | None = None) -> int:
+    """
+    Serve until SIGTERM or SIGINT, which end uploads and running jobs within the grace; a second one ends at once.
+
+    Logging is the caller's to configure.
+
+    Returns:
+        An exit status: 1 if it could not start.
+    Raises:
+        ValueError: A setting is out of range.
+    """
+    given = ApiSettings() if settings is None else settings
+    app = create_app(given)
+    config = uvicorn.Config(
+        app,
+        host=given.host,
+        port=given.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=max(1, round(given.grace_s)),
+    )
+    server = _Server(config, app)
+    server.run()
+    return 0 if server.started else 1

@@ -1,0 +1,52 @@
+"""Settings of the API, from variables that begin with `ALLOCATOR_` or from the caller."""
+
+import ipaddress
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from sqlalchemy import make_url
+
+from allocator.persistence import default_url
+from allocator.settings import Settings
+
+
+def default_data() -> Path:
+    """The user's own folder for files, beside their own database."""
+    return Path(make_url(default_url()).database or "").parent / "files"
+
+
+class ApiSettings(Settings):
+    """Where files, records and jobs are, and what a client may ask for."""
+
+    data: Path = Field(default_factory=default_data, description="Folder of object store, library and rules.toml.")
+    host: str = Field("127.0.0.1", description="Address to listen on; loopback alone, as long as there are no keys.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    processes: int = Field(2, ge=0, le=256, description="Worker processes; 0: others work on the queue.")
+    grace_s: float = Field(30.0, ge=0, description="For what still runs when the server stops.")
+    max_body_bytes: int = Field(16 * 1024**3, ge=1, description="Most bytes of one request.")
+    max_file_bytes: int = Field(8 * 1024**3, ge=1, description="Most bytes of one file.")
+    max_field_bytes: int = Field(16 * 1024**2, ge=1, description="Most bytes of a field that is no file: payload.")
+    max_files: int = Field(1000, ge=1, description="Most files and documents of one request.")
+    max_name_chars: int = Field(255, ge=1, le=1000, description="Longest name of a file.")
+    max_uploads: int = Field(16, ge=1, le=32, description="Most uploads at a time; each may take a thread.")
+    stall_s: float = Field(30.0, gt=0, description="How long a client may send nothing in the middle of an upload.")
+
+    @field_validator("host")
+    @classmethod
+    def _loopback(cls, host: str) -> str:
+        if not is_loopback(host):
+            raise ValueError(
+                f"{host!r} can be reached from other machines, and this API asks nobody who they are; use 127.0.0.1, "
+                "::1 or localhost, and put a server that asks for a password before it"
+            )
+        return host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this name or address leads to this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

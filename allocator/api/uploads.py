@@ -1,0 +1,276 @@
+"""Uploads: taken in, and followed until all their objects are placed."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Annotated
+
+import anyio
+from anyio import to_thread
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.requests import ClientDisconnect
+
+from allocator.api.multipart import Form, FormReader
+from allocator.api.problems import Problem, later, not_found, responses
+from allocator.api.services import Opened, Services
+from allocator.api.views import AcceptedView, ObjectView, ProgressView, StatusView, utc
+from allocator.domain.errors import AllocatorError
+from allocator.ingest.intake import ANONYMOUS, Accepted, documents_of
+
+GATHERED_BYTES = 256 * 1024
+"""Read before a thread is asked to write it: going there costs more than writing a few kilobytes."""
+
+POLL_S = (0.1, 1.0)
+"""Between two looks at an upload that someone follows: the first ones, and the longest."""
+
+STREAM_S = 300.0
+"""Longest life of a stream of events; browsers connect again by themselves."""
+
+ALIVE_S = 15.0
+"""Longest silence in a stream of events, so that no proxy takes it for dead."""
+
+router = APIRouter(prefix="/api/v1/ingest", tags=["ingest"])
+
+FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "anyOf": [{"required": ["files[]"]}, {"required": ["payload"]}],
+                    "properties": {
+                        "files[]": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "Any number of files.",
+                        },
+                        "payload": {
+                            "type": "string",
+                            "minLength": 2,
+                            "contentMediaType": "application/json",
+                            "description": "A JSON object, or an array of objects: each becomes an object of its own.",
+                        },
+                        "owner": {"type": "string", "maxLength": 200, "default": ANONYMOUS},
+                        "comments": {"type": "string", "description": "Kept with every object; can be searched."},
+                        "idempotency_key": {
+                            "type": "string",
+                            "maxLength": 200,
+                            "description": "As the header Idempotency-Key.",
+                        },
+                    },
+                },
+                "example": {"payload": '{"title": "a document"}', "owner": "ada", "comments": "first try"},
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    summary="Send files and documents",
+    responses={
+        202: {
+            "headers": {
+                "Location": {"description": "Where its status is.", "schema": {"type": "string"}},
+                "Retry-After": {"description": "Seconds until a look is worth while.", "schema": {"type": "integer"}},
+            }
+        },
+        **responses(400, 403, 408, 409, 413, 415, 421, 422, 429, 503, 507),
+    },
+    openapi_extra=FORM,
+)
+async def ingest(
+    request: Request,
+    response: Response,
+    services: Opened,
+    idempotency_key: Annotated[
+        str | None,
+        Header(description="The same key with the same content gives the same upload again.", max_length=200),
+    ] = None,
+) -> AcceptedView:
+    """
+    Store what is sent, durably, and have it identified and placed.
+
+    When this answers 202, files and record are on the disk: no crash takes them away. The same bytes are stored once.
+    """
+    settings = services.settings
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > settings.max_body_bytes:
+        raise _too_long(settings.max_body_bytes)
+    if services.uploads >= settings.max_uploads:
+        raise later(429, f"{settings.max_uploads} uploads are being read already; try again in a moment")
+    services.uploads += 1
+    try:
+        accepted = await _take(request, services, idempotency_key)
+    finally:
+        services.uploads -= 1
+    upload = accepted.upload
+    response.headers["Location"] = f"{router.prefix}/{upload.id}/status"
+    response.headers["Retry-After"] = "1"
+    return AcceptedView(job_id=upload.id, system_ids=accepted.asset_ids, created_at=utc(upload.created_at))
+
+
+async def _take(request: Request, services: Services, key: str | None) -> Accepted:
+    """Read the body into the object store, then have it accepted; a file that was begun goes when that fails."""
+    reader = FormReader(request.headers.get("content-type", ""), services.archive.objects, services.settings)
+    try:
+        rest = await _read(request, reader, services)
+        return await to_thread.run_sync(_accept, services, reader, rest, key)
+    except ClientDisconnect:
+        # Nobody reads it; it is for the log.
+        raise Problem(400, "the client hung up in the middle of the upload; nothing of it is kept") from None
+    finally:
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(reader.close)
+
+
+async def _read(request: Request, reader: FormReader, services: Services) -> bytes:
+    """Feed the body to the reader, in large pieces; gives the last one, which is not fed yet."""
+    settings = services.settings
+    gathered: list[bytes] = []
+    size = total = 0
+    stream = request.stream()
+    while True:
+        try:
+            with anyio.fail_after(settings.stall_s):
+                chunk = await anext(stream, None)
+        except TimeoutError:
+            raise Problem(
+                408, f"nothing came for {settings.stall_s:g} s; nothing of it is kept", {"Connection": "close"}
+            ) from None
+        if chunk is None:
+            return b"".join(gathered)
+        gathered.append(chunk)
+        size += len(chunk)
+        total += len(chunk)
+        if total > settings.max_body_bytes:
+            raise _too_long(settings.max_body_bytes)
+        if size >= GATHERED_BYTES:
+            await to_thread.run_sync(reader.feed, b"".join(gathered))
+            gathered, size = [], 0
+
+
+def _too_long(limit: int) -> Problem:
+    return Problem(413, f"the body is longer than {limit:,} bytes; send fewer files at a time", limit=limit)
+
+
+def _accept(services: Services, reader: FormReader, rest: bytes, header_key: str | None) -> Accepted:
+    reader.feed(rest)
+    form = reader.finish()
+    key = _key(form, header_key)
+    owner = form.text("owner") or ANONYMOUS
+    comments = form.text("comments")
+    # Checked before any document is written.
+    documents = documents_of(form.texts["payload"]) if form.texts.get("payload") else []
+    limit = services.settings.max_files
+    if len(form.files) + len(documents) > limit:
+        raise Problem(413, f"more than {limit} files and documents in one request", limit=limit)
+    if not form.files and not documents:
+        raise Problem(422, "nothing was sent: give at least one file in files[], or a payload")
+    brought = list(form.files)
+    for number, document in enumerate(documents, 1):
+        name = "payload.json" if len(documents) == 1 else f"payload-{number}.json"
+        brought.append(services.intake.put(name, document, services.settings.max_file_bytes))
+    try:
+        return services.intake.accept(brought, owner, comments, key)
+    except ValueError as error:
+        raise Problem(422, str(error)) from None
+
+
+def _key(form: Form, header_key: str | None) -> str | None:
+    field_key = form.text("idempotency_key")
+    if header_key and field_key and header_key != field_key:
+        raise Problem(422, "idempotency_key: the field and the header Idempotency-Key differ; give one of them")
+    return header_key or field_key
+
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of a page.")]
+
+
+@router.get("/{job_id}/status", summary="How an upload stands", responses=responses(403, 404, 421, 422, 503))
+def status(
+    job_id: str,
+    services: Opened,
+    limit: Limit = 100,
+    after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
+) -> StatusView:
+    """Counts over the whole upload, and a page of its objects in the order in which they were sent."""
+    assets = services.archive.assets
+    upload = assets.upload(job_id)
+    if upload is None:
+        raise not_found("upload of this id; its objects may have been deleted")
+    progress = ProgressView(**assets.counts(job_id))
+    page = assets.assets_of(job_id, limit, after)
+    return StatusView(
+        job_id=upload.id,
+        status=progress.status,
+        created_at=utc(upload.created_at),
+        owner=upload.owner,
+        comments=upload.comments,
+        progress=progress,
+        objects=[ObjectView.of(asset) for asset in page],
+        next=page[-1].id if len(page) == limit else None,
+    )
+
+
+@router.get(
+    "/{job_id}/events",
+    summary="Follow an upload",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events: `progress` at every change, `end` when everything has ended, "
+            "`problem` where it cannot be told any more. After some minutes the stream ends; connect again.",
+            "content": {
+                "text/event-stream": {
+                    "schema": {"type": "string"},
+                    "example": 'event: progress\ndata: {"status":"processing","queued":0,"processing":1,"done":0,'
+                    '"failed":0,"total":1}\n\n',
+                }
+            },
+        },
+        **responses(403, 404, 421, 422, 503),
+    },
+)
+async def events(job_id: str, services: Opened) -> StreamingResponse:
+    """Counts of the upload whenever they change, until everything has ended."""
+    assets = services.archive.assets
+    if await to_thread.run_sync(assets.upload, job_id) is None:
+        raise not_found("upload of this id; its objects may have been deleted")
+    look = partial(assets.counts, job_id)
+    return StreamingResponse(
+        _follow(services, look), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
+
+
+async def _follow(services: Services, look: Callable[[], dict[str, int]]) -> AsyncIterator[str]:
+    last = ""
+    pause_s, longest_s = POLL_S
+    ends_at = anyio.current_time() + STREAM_S
+    spoke_at = anyio.current_time()
+    yield "retry: 2000\n\n"
+    while anyio.current_time() < ends_at and not services.stopping.is_set():
+        try:
+            progress = ProgressView(**await to_thread.run_sync(look))
+        except AllocatorError as error:
+            # The status line has long been sent.
+            yield f"event: problem\ndata: {json.dumps({'detail': str(error)})}\n\n"
+            return
+        said = f'{{"status":"{progress.status}",{progress.model_dump_json()[1:]}'
+        if said != last:
+            last, pause_s, spoke_at = said, POLL_S[0], anyio.current_time()
+            yield f"event: progress\ndata: {said}\n\n"
+        elif anyio.current_time() - spoke_at >= ALIVE_S:
+            spoke_at = anyio.current_time()
+            yield ": still here\n\n"
+        if progress.status in ("done", "failed"):
+            yield f"event: end\ndata: {said}\n\n"
+            return
+        await anyio.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, longest_s)

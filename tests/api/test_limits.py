@@ -1,0 +1,184 @@
+"""What a client may not do, what it is told then, and that nothing of it stays."""
+
+import asyncio
+import http.client
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic import ValidationError
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from allocator.api.guard import LoopbackGuard
+from allocator.api.problems import problem_of
+from allocator.api.settings import ApiSettings
+from allocator.ingest import OutOfSpace
+from allocator.persistence import StoreUnavailable
+from tests.api.servers import FORM_TYPE, INGEST, ApiServer, form, problem
+from tests.faults.running import until
+
+
+@contextmanager
+def held_upload(server: ApiServer) -> Iterator[socket.socket]:
+    """An upload that has begun, with a file in the middle of being sent; hung up at the end."""
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        head = f"POST {INGEST} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n"
+        head += f"Content-Type: {FORM_TYPE['Content-Type']}\r\n\r\n"
+        connection.sendall(head.encode() + form(b"half.bin", b"x" * 300_000, end=False))
+        yield connection
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["length told", "chunked"])
+def test_a_long_body_is_refused(narrow: ApiServer, told: bool) -> None:
+    """Whether the client says how long it is or not."""
+    body = b"\r\n".join(form(b"a", b"x" * 350_000, end=False) for _ in range(3))
+    content = body if told else iter([body[start : start + 50_000] for start in range(0, len(body), 50_000)])
+
+    response = narrow.client.post(INGEST, content=content, headers=FORM_TYPE)
+
+    assert problem(response, 413)["limit"] == 1_000_000
+    assert narrow.incoming() == []
+
+
+def test_a_large_file_is_refused(narrow: ApiServer) -> None:
+    """At the limit it is taken; a byte more is refused, and of that file nothing stays."""
+    narrow.send(("full.bin", b"x" * 400_000))
+
+    refused = narrow.post(("over.bin", b"x" * 400_001))
+
+    assert problem(refused, 413)["limit"] == 400_000
+    assert narrow.incoming() == []
+
+
+def test_too_many_files_are_refused(narrow: ApiServer) -> None:
+    """Documents count as files do."""
+    files = [(f"{number}", b"%d" % number) for number in range(4)]
+
+    assert problem(narrow.post(*files), 413)["limit"] == 3
+    assert problem(narrow.post(*files[:2], data={"payload": '[{"n":1},{"n":2}]'}), 413)["limit"] == 3
+    assert len(narrow.send(*files[:2], data={"payload": '[{"n":1}]'})["system_ids"]) == 3
+
+
+def test_long_names_and_fields_are_refused(narrow: ApiServer) -> None:
+    """Names count by characters, fields by bytes."""
+    assert problem(narrow.post(("n" * 41, b"x")), 413)["limit"] == 40
+    assert problem(narrow.post(data={"payload": '{"text": "%s"}' % ("x" * 1000)}), 413)["limit"] == 1_000
+    narrow.send(("ä" * 40, b"x"))
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        pytest.param(form(b"nul\0.txt", b"x"), 422, id="NUL in the name"),
+        pytest.param(form(b"a", b"x", field=b"attachment"), 422, id="unknown field"),
+        pytest.param(form(b"a", b"x", end=False), 400, id="no end"),
+        pytest.param(b"no form at all", 400, id="no form"),
+        pytest.param(b"", 400, id="nothing"),
+        pytest.param(f"--{'part-of-the-form'}--\r\n".encode(), 422, id="empty form"),
+    ],
+)
+def test_a_broken_form_is_refused(narrow: ApiServer, body: bytes, status: int) -> None:
+    """With a problem that says what is wrong, and nothing begun is left."""
+    response = narrow.client.post(INGEST, content=body, headers=FORM_TYPE)
+
+    problem(response, status)
+    assert narrow.incoming() == []
+
+
+def test_other_bodies_are_refused(narrow: ApiServer) -> None:
+    """What is no form of parts is not read."""
+    problem(narrow.client.post(INGEST, json={"n": 1}), 415)
+    problem(narrow.client.post(INGEST), 415)
+    problem(narrow.client.post(INGEST, content=b"x", headers={"Content-Type": "multipart/form-data"}), 400)
+
+
+def test_fields_that_no_database_takes_are_refused(narrow: ApiServer) -> None:
+    """Too long, a NUL, no UTF-8."""
+    problem(narrow.post(("a", b"a"), data={"owner": "o" * 201}), 422)
+    problem(narrow.post(("a", b"a"), data={"comments": "nul \0"}), 422)
+    problem(narrow.post(("a", b"a"), headers={"Idempotency-Key": "k" * 201}), 422)
+    problem(narrow.post(("a", b"a"), data={"owner": b"\xff\xfe"}), 422)  # type: ignore[dict-item]
+
+
+def test_uploads_at_a_time_are_limited_and_one_that_hangs_up_leaves_nothing(narrow: ApiServer) -> None:
+    """429 while another one is being read; when its client has gone, so has its file, and there is room again."""
+    with held_upload(narrow):
+        until(narrow.incoming, "the file has begun")
+        busy = narrow.post(("b", b"b"))
+
+    assert int(busy.headers["retry-after"]) >= 1
+    problem(busy, 429)
+    until(lambda: narrow.incoming() == [], "what was begun has gone")
+    narrow.send(("b", b"b"))
+
+
+def test_a_client_that_stalls_is_let_go(narrow: ApiServer) -> None:
+    """It is told so after the time that it has, and its file goes."""
+    with held_upload(narrow) as connection:
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        told = response.status
+
+    assert told == 408
+    until(lambda: narrow.incoming() == [], "what was begun has gone")
+
+
+def test_unknown_paths_and_methods_are_problems(narrow: ApiServer) -> None:
+    """As every error is, those of the framework included."""
+    problem(narrow.client.get("/api/v1/nothing"), 404)
+    refused = narrow.client.put(INGEST)
+    problem(refused, 405)
+    assert refused.headers["allow"] == "POST"
+    assert narrow.client.put("/api/v1/objects/nobody").headers["allow"] == "DELETE, GET"
+    problem(narrow.client.get("/api/v1/objects", params={"limit": "many"}), 422)
+
+
+def test_pages_of_others_change_nothing(narrow: ApiServer) -> None:
+    """Neither under a name that leads here, nor by a form of theirs; a page of this server may."""
+    own = f"http://127.0.0.1:{narrow.port}"
+
+    problem(narrow.client.get("/api/v1/objects", headers={"Host": "evil.example"}), 421)
+    problem(narrow.post(("a", b"a"), headers={"Origin": "https://evil.example"}), 403)
+    problem(narrow.post(("a", b"a"), headers={"Origin": "null"}), 403)
+    narrow.send(("a", b"a"), headers={"Origin": own})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", ""])
+def test_only_loopback_is_listened_on(host: str) -> None:
+    """Without keys, nobody else may connect."""
+    with pytest.raises(ValidationError, match="other machines"):
+        ApiSettings(host=host)
+
+    assert [ApiSettings(host=own).host for own in ("127.0.0.1", "::1", "localhost")]
+
+
+def test_a_connection_from_elsewhere_is_refused() -> None:
+    """However the server was started, and whatever the client says of the host."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(status_code=204)(scope, receive, send)
+
+    async def status(address: str) -> int:
+        transport = httpx.ASGITransport(LoopbackGuard(app))
+        async with httpx.AsyncClient(transport=transport) as client:
+            return (await client.get(f"http://{address}/live", headers={"Host": "localhost"})).status_code
+
+    assert asyncio.run(status("127.0.0.1:8000")) == 204
+    assert asyncio.run(status("192.0.2.1:8000")) == 403
+
+
+def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:
+    """507, whether the files or the database found no room; to be tried again."""
+    for error in (
+        OutOfSpace(tmp_path, "No space left"),
+        StoreUnavailable("sqlite:///a", "full", "no room", "Make some"),
+    ):
+        response = problem_of(error).response()
+
+        assert response.status_code == 507
+        assert int(response.headers["retry-after"]) >= 1
+    assert problem_of(StoreUnavailable("sqlite:///a", "down", "gone", "Start it")).status == 503
