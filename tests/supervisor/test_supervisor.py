@@ -202,7 +202,7 @@ def test_what_runs_keeps_its_lease(open_client: Clients) -> None:
     queue = open_client(clock=None, lease_s=1.5)
     queue.enqueue(a_job())
 
-    drained(queue, {"json": lambda context: threading.Event().wait(2.5)})
+    drained(queue, {"json": lambda context: threading.Event().wait(1.8)})
 
     assert queue.counts() == counts(done=1)
 
@@ -407,7 +407,10 @@ def test_an_error_that_nobody_foresaw_ends_no_thread(
         return plain(*arguments, **options)
 
     monkeypatch.setattr(queue, method, failing_once)
-    drained(queue, {"json": lambda context: threading.Event().wait(2.5)})
+    monkeypatch.setattr("allocator.supervisor.fetching.PAUSE_S", 0.05)
+    # For longer than the lease was given, where it is to be seen that it is extended.
+    seconds = 1.8 if method == "extend_many" else 0.0
+    drained(queue, {"json": lambda context: threading.Event().wait(seconds)})
 
     assert failed.is_set()
     assert queue.counts() == counts(done=1)
