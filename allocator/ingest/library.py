@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allocator.ingest.errors import BadPath, LibraryUnavailable
+from allocator.ingest.locks import locked
 from allocator.ingest.names import MAX_BYTES, shortened, split_name
 from allocator.ingest.objects import ObjectStore
 
@@ -123,7 +124,7 @@ class Library:
         links = 0
         moved: dict[str, str] = {}
         self._make_root()
-        with self._told(), self._locked(fcntl.LOCK_EX):
+        with self._told(), locked(self._lock, fcntl.LOCK_EX):
             for left in (self._new, self._old):
                 if left.exists():
                     shutil.rmtree(left)
@@ -146,7 +147,7 @@ class Library:
     # Inside
 
     def _make_root(self) -> None:
-        with self._told(), self._locked(fcntl.LOCK_EX):
+        with self._told(), locked(self._lock, fcntl.LOCK_EX):
             # A rebuild that was killed between its two renames had finished the new tree.
             if not self.root.exists() and self._old.exists() and self._new.exists():
                 os.rename(self._new, self.root)
@@ -158,7 +159,7 @@ class Library:
         if not self.root.exists():
             # Either a rebuild is between its renames, and this waits for it, or it was killed there.
             self._make_root()
-        with self._locked(fcntl.LOCK_SH):
+        with locked(self._lock, fcntl.LOCK_SH):
             yield
 
     def _link(self, root: Path, parts: list[str], sha256: str, asset_id: str) -> str:
@@ -219,15 +220,6 @@ class Library:
         except OSError as error:
             detail = f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
             raise LibraryUnavailable(self.root, detail) from error
-
-    @contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
-        fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, how)
-            yield
-        finally:
-            os.close(fd)
 
 
 def _enter(fd: int, part: str, make: bool) -> tuple[int, str]:

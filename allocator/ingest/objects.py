@@ -27,6 +27,7 @@ from typing import BinaryIO, Self
 
 from allocator.domain.errors import AllocatorError
 from allocator.ingest.errors import BadDigest, ObjectMissing, ObjectStoreUnavailable, TooLarge, store_error
+from allocator.ingest.locks import locked
 
 MIN_AGE_S = 3600.0
 """How long after a commit its bytes are spared although nothing refers to them: the record may be on its way."""
@@ -183,7 +184,7 @@ class ObjectStore:
                 for_now = [sha256 for sha256 in batch if sha256 not in referenced]
                 if not for_now:
                     continue
-                with self._locked(fcntl.LOCK_EX):
+                with locked(self._lock, fcntl.LOCK_EX):
                     referenced = is_referenced(for_now)
                     for sha256 in for_now:
                         if sha256 in referenced:
@@ -206,7 +207,7 @@ class ObjectStore:
             BadDigest, ObjectStoreUnavailable: See there. An object that is not there is no error.
         """
         self.path(sha256)
-        with self._told(), self._locked(fcntl.LOCK_EX):
+        with self._told(), locked(self._lock, fcntl.LOCK_EX):
             if sha256 in is_referenced([sha256]):
                 return False
             return self._unlink_old(sha256, time.time() - older_than_s) is not None
@@ -239,16 +240,6 @@ class ObjectStore:
             raise store_error(self.root, error) from error
         except OSError as error:
             raise store_error(self.root, error) from error
-
-    @contextmanager
-    def _locked(self, how: int) -> Iterator[None]:
-        # Opened anew each time: a lock belongs to what was opened, so threads exclude each other as processes do.
-        fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, how)
-            yield
-        finally:
-            os.close(fd)
 
     def _relative(self, path: Path | str) -> str:
         return os.path.relpath(path, self.root)
@@ -380,7 +371,7 @@ class Incoming:
             if synced:
                 os.fchmod(fd, 0o444)
                 _sync(fd)
-            with store._locked(fcntl.LOCK_SH):
+            with locked(store._lock, fcntl.LOCK_SH):
                 is_new = not self._present(target)
                 if is_new:
                     if not synced:

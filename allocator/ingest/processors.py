@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import msgspec
-from sqlalchemy import select
 
 from allocator.domain.job import Job
 from allocator.ingest.errors import Unreadable
@@ -24,7 +23,6 @@ from allocator.ingest.library import Library
 from allocator.ingest.objects import ObjectStore
 from allocator.ingest.rules import Rules, Subject, load_rules
 from allocator.persistence import Asset, Assets, Store, open_store
-from allocator.persistence.tables import assets as assets_table
 
 MEMORY_BYTES = 1024 * 1024 * 1024
 """Address space of a process that reads files."""
@@ -147,23 +145,17 @@ class Archive:
 
     def hide(self, path: str, sha256: str) -> None:
         """Remove the link at a path, unless an asset of these bytes is recorded there."""
-        if self._shown_as(path, sha256) is not None:
+        if self.assets.shown_at(path, sha256) is not None:
             return
         self.library.unlink(path)
         # One that was recorded in between linked before it was, and finds its link here again.
-        asset_id = self._shown_as(path, sha256)
+        asset_id = self.assets.shown_at(path, sha256)
         if asset_id is not None:
             self.library.link(path, sha256, asset_id)
 
     def close(self) -> None:
         """Let go of the database."""
         self.store.close()
-
-    def _shown_as(self, path: str, sha256: str) -> str | None:
-        """The id of an asset with these bytes at this path."""
-        query = select(assets_table.c.id).where(assets_table.c.sha256 == sha256, assets_table.c.path == path).limit(1)
-        with self.store._read() as connection:
-            return connection.execute(query).scalar()
 
 
 # What worker processes call

@@ -349,6 +349,12 @@ class Assets:
             row = connection.execute(_ONE_ASSET, {"asset_id": asset_id}).one_or_none()
         return None if row is None else _asset(row)
 
+    def shown_at(self, path: str, sha256: str) -> str | None:
+        """The id of an asset that was placed at this path in the library with these bytes; None if there is none."""
+        query = select(assets.c.id).where(assets.c.sha256 == sha256, assets.c.path == path).limit(1)
+        with self._store._read() as connection:
+            return connection.execute(query).scalar()
+
     def find(
         self,
         owner: str | None = None,

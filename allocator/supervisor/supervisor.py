@@ -29,7 +29,7 @@ from allocator.supervisor.signals import StopSignals
 from allocator.supervisor.stats import Stats, Tally, quantiles
 
 if TYPE_CHECKING:
-    # Imported by whoever has a store. Without it a worker process, which has none, starts in a third of the time.
+    # Imported by whoever has a store. A worker process has none, and starts far sooner without.
     from allocator.persistence import Store, StoreLock
     from allocator.supervisor.recording import Recording
 
@@ -177,7 +177,8 @@ class Supervisor:
         Take nothing more, give back what was not started, let the workers finish, tell the queue, end.
 
         Idempotent, from any thread; interrupted, it can be called again. What still runs after `grace` seconds is left
-        to its lease, which expires. Takes at most SETTLE_S longer than that, be the queue's server down or not.
+        to its lease, which expires. Takes at most SETTLE_S longer than that, be the queue's server down or not; where
+        the store does not answer, as long as that takes to say so.
 
         Returns:
             Whether everything that was started came to its end.

@@ -2,8 +2,8 @@
 -- _format   newest format of a record that the client can read
 -- _age, _keep   of dead letters: seconds, and how many
 -- Returns a row for each lease, in queue order: id, record (null when it is missing), enqueued_at, failed_count, token,
--- due_at, leased_at, expires_at, lost_before. Without leases one row with id null, whose expires_at is the number of seconds until
--- the next due time or expiry (may be negative), null when there is none.
+-- due_at, leased_at, expires_at, lost_before. Without leases one row with id null, whose expires_at is the number of
+-- seconds until the next due time or expiry (may be negative), null when there is none.
 -- A job that has lost a lease before comes alone. Raises AL002, and takes nothing, when the next record is too new.
 -- Invariant: rows move between ready, scheduled and leases within this one transaction; jobs stays as it is.
 -- Version 1 gave no lost_before, and what a function returns cannot be replaced.
