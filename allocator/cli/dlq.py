@@ -1,0 +1,133 @@
+"""`allocator dlq`: dead letters."""
+
+import json
+from collections.abc import Callable
+from typing import Annotated, NoReturn
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from allocator.cli.failing import fail
+from allocator.cli.opening import open_named
+from allocator.cli.options import AsJson, QueueName, QueueUrl, settings, utc
+
+dlq = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Dead letters: look, put back, purge.")
+
+OfType = Annotated[str | None, typer.Option("--type", "-t", help="Only jobs of this type.")]
+WithError = Annotated[str | None, typer.Option("--error", "-e", metavar="TEXT", help="Only errors that contain it.")]
+Everything = Annotated[bool, typer.Option("--all", help="All of them, narrowed by --type and --error.")]
+JobIdOrNone = Annotated[str | None, typer.Argument(metavar="[ID]", help="Of the job.")]
+
+
+@dlq.command("list")
+def list_dead(
+    queue: QueueUrl = settings.queue_url,
+    name: QueueName = settings.queue_name,
+    type: OfType = None,
+    error: WithError = None,
+    limit: Annotated[int, typer.Option(help="At most so many, oldest first.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """
+    List dead letters, oldest first.
+
+    Examples: `allocator dlq list`, `allocator dlq list -t media -e timeout --json`
+    """
+    with open_named(queue, name) as opened:
+        letters = opened.dead_letters(limit=limit, type=type, error=error)
+    if as_json:
+        print(msgspec.json.encode(letters).decode())
+        return
+    table = Table(title=f"dead letters of queue {name}")
+    for heading in ("job", "type", "attempts", "died at (UTC)", "error"):
+        table.add_column(heading, overflow="fold")
+    for letter in letters:
+        error_line = (letter.error.splitlines() or [""])[0]
+        table.add_row(
+            Text(letter.job.id),
+            Text(letter.job.type),
+            str(letter.attempt_count),
+            utc(letter.dead_at),
+            Text(error_line[:200]),
+        )
+    Console().print(table if letters else "no dead letters")
+
+
+@dlq.command("show")
+def show_dead(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="Of the job.")],
+    queue: QueueUrl = settings.queue_url,
+    name: QueueName = settings.queue_name,
+    as_json: AsJson = False,
+) -> None:
+    """Show one dead letter with its attempts. Exit status 1 when there is none of this id."""
+    with open_named(queue, name) as opened:
+        letter = opened.dead_letter(job_id)
+    if letter is None:
+        fail(f"job {job_id} is not a dead letter of queue {name}", status=1)
+    if as_json:
+        print(msgspec.json.encode(letter).decode())
+        return
+    console = Console()
+    console.print(Text(f"job {letter.job.id}, type {letter.job.type}, died {utc(letter.dead_at)} UTC"))
+    console.print(Text(f"payload: {msgspec.json.encode(letter.job.payload).decode()[:2000]}"))
+    for attempt in letter.attempts:
+        console.print(
+            f"[bold]attempt {attempt.number}[/] by {attempt.worker}, {utc(attempt.failed_at)} UTC", highlight=False
+        )
+        console.print(Text(attempt.traceback or attempt.error))
+    console.print(Text(f"put it back: allocator dlq requeue {letter.job.id} -n {name}", style="dim"))
+
+
+@dlq.command("requeue")
+def requeue_dead(
+    job_id: JobIdOrNone = None,
+    queue: QueueUrl = settings.queue_url,
+    name: QueueName = settings.queue_name,
+    all: Everything = False,
+    type: OfType = None,
+    error: WithError = None,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Put dead letters back, with a fresh retry budget. Exit status 1 when there were none.
+
+    Examples: `allocator dlq requeue 0190…`, `allocator dlq requeue --all -e "connection refused"`
+    """
+    with open_named(queue, name) as opened:
+        _tell_moved(lambda: opened.requeue_dead(job_id, all=all, type=type, error=error), "put back", as_json)
+
+
+@dlq.command("purge")
+def purge_dead(
+    job_id: JobIdOrNone = None,
+    queue: QueueUrl = settings.queue_url,
+    name: QueueName = settings.queue_name,
+    all: Everything = False,
+    type: OfType = None,
+    error: WithError = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Delete dead letters for good. Exit status 1 when there were none.
+
+    Examples: `allocator dlq purge 0190…`, `allocator dlq purge --all -t media --yes`
+    """
+    if all and not yes and not typer.confirm(f"Delete dead letters of queue {name} for good?"):
+        raise typer.Exit(1)
+    with open_named(queue, name) as opened:
+        _tell_moved(lambda: opened.purge_dead(job_id, all=all, type=type, error=error), "purged", as_json)
+
+
+def _tell_moved(move: Callable[[], int], done: str, as_json: bool) -> NoReturn:
+    """Move dead letters, and tell how many; what was asked for in a wrong way moves none."""
+    try:
+        count = move()
+    except ValueError as problem:
+        fail(str(problem))
+    print(json.dumps({"count": count}) if as_json else f"{count} {done}")
+    raise typer.Exit(0 if count else 1)
