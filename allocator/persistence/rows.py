@@ -140,6 +140,22 @@ def ending_rows(row: Known, ending: Ending) -> tuple[tuple[Any, ...], tuple[Any,
     )
 
 
+def usual_row(ending: Ending) -> tuple[Any, ...]:
+    """
+    A row for `Statements.settle_usual`: of a job that nobody has asked to cancel.
+
+    Raises:
+        ValueError: There is no such outcome.
+    """
+    lease = ending.lease
+    known = Known(lease.job.id, "", lease.token, lease.attempt, None, False, lease.leased_at, None)
+    settled, tried = ending_rows(known, ending)
+    id, token, state, ended_as, failed_count, worker, error, due_at, started_at, _, result = settled
+    _, _, number, _, outcome, _, traceback, leased_at, _, finished_at = tried
+    new_row = (id, token, state, ended_as, failed_count, worker, error, due_at, started_at, result)
+    return (*new_row, number, outcome, traceback, leased_at, finished_at)
+
+
 def lost_attempt(row: Known, at: float) -> list[tuple[Any, ...]]:
     """The row for `attempts` of an attempt that never ended, if there is one."""
     if row.token is None or row.leased_at is None:

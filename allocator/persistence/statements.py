@@ -19,6 +19,7 @@ from sqlalchemy import (
     Connection,
     Select,
     bindparam,
+    case,
     cast,
     column,
     false,
@@ -80,14 +81,41 @@ class Batch:
         if self._from_json is None:
             connection.exec_driver_sql(self._sql, list(map(self._in_order, rows)))
         else:
-            document = _encode(list(starmap(self._row, self._in_text(rows)))).decode()
-            connection.execute(self._from_json, {"document": document})
+            connection.execute(self._from_json, self._document(rows))
+
+    def scalars(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> set[Any]:
+        """Run one that gives a column back; on PostgreSQL only."""
+        assert self._from_json is not None
+        return set(connection.execute(self._from_json, self._document(rows)).scalars())
+
+    def _document(self, rows: Sequence[tuple[Any, ...]]) -> dict[str, str]:
+        return {"document": _encode(list(starmap(self._row, self._in_text(rows)))).decode()}
 
     def _in_text(self, rows: Sequence[tuple[Any, ...]]) -> Sequence[tuple[Any, ...]]:
         """The rows with bytes as PostgreSQL reads them from text."""
         for at in self._binary:
             rows = [row if row[at] is None else (*row[:at], "\\x" + row[at].hex(), *row[at + 1 :]) for row in rows]
         return rows
+
+
+USUAL: Kinds = {
+    "id": _TEXT,
+    "token": _TEXT,
+    "state": _TEXT,
+    "ended_as": _TEXT,
+    "failed_count": _INTEGER,
+    "worker": _TEXT,
+    "error": _TEXT,
+    "due_at": _FLOAT,
+    "started_at": _FLOAT,
+    "result": _BYTES,
+    "number": _INTEGER,
+    "outcome": _TEXT,
+    "traceback": _TEXT,
+    "leased_at": _FLOAT,
+    "finished_at": _FLOAT,
+}
+"""What `Statements.settle_usual` needs of an ending: its job's new row, and the row of the attempt."""
 
 
 class Statements:
@@ -208,6 +236,7 @@ class Statements:
             },
             lambda given, rows: self._insert_attempts(given, rows),
         )
+        self.settle_usual = self._batch(USUAL, lambda given, _: self._settle_usual(given)) if is_postgres else None
         # For jobs that end without an attempt of theirs ending: cancelled, or found dead in the queue.
         self.end = self._batch(
             {"id": _TEXT, "state": _TEXT, "finished_at": _FLOAT, "error": _TEXT, "failed_count": _INTEGER},
@@ -252,6 +281,52 @@ class Statements:
 
     def _batch(self, kinds: Kinds, build: Callable[[Row, Select[Any] | None], Statement]) -> Batch:
         return Batch(self._dialect, kinds, build)
+
+    def _settle_usual(self, given: Row) -> Statement:
+        """
+        Settle, and add the attempts, in one statement; gives the tokens of those that it settled.
+
+        The others have to be judged one by one: a token is not the job's any more, or a cancel was asked for.
+        """
+        # In the order of ids, as everywhere, so that two batches with the same jobs do not each wait for the other.
+        locked = (
+            select(
+                *(given[name] for name in USUAL if name != "started_at"),
+                func.coalesce(given["started_at"], jobs.c.started_at).label("started_at"),
+            )
+            .where(jobs.c.id == given["id"], jobs.c.token == given["token"], ~jobs.c.cancel_asked)
+            .order_by(jobs.c.id)
+            .with_for_update(of=jobs)
+            .cte("locked")
+        )
+        ended = (
+            update(jobs)
+            .where(jobs.c.id == locked.c.id)
+            .values(
+                state=locked.c.state,
+                ended_as=locked.c.ended_as,
+                token=null(),
+                failed_count=locked.c.failed_count,
+                worker=locked.c.worker,
+                error=func.coalesce(locked.c.error, jobs.c.error),
+                due_at=func.coalesce(locked.c.due_at, jobs.c.due_at),
+                started_at=locked.c.started_at,
+                finished_at=case((locked.c.ended_as.is_not(None), locked.c.finished_at)),
+                result=locked.c.result,
+            )
+            .cte("ended")
+        )
+        columns = ("token", "number", "worker", "outcome", "error", "traceback", "leased_at", "started_at")
+        tried = (
+            postgresql.insert(attempts)
+            .from_select(
+                ["job_id", *columns, "finished_at"],
+                select(locked.c.id, *(locked.c[name] for name in columns), locked.c.finished_at),
+            )
+            .on_conflict_do_nothing()
+            .cte("tried")
+        )
+        return select(locked.c.token).add_cte(ended, tried)
 
     def _insert_new(self, given: Row, rows: Select[Any] | None) -> Statement:
         constants: Row = {"state": _word("queued"), "attempt": literal_column("0"), "cancel_asked": false()}

@@ -7,10 +7,10 @@ import traceback
 from collections.abc import Callable, Mapping
 
 from allocator.supervisor.buffer import Buffer
+from allocator.supervisor.ending import Ending
 from allocator.supervisor.events import Listeners
 from allocator.supervisor.held import Held
 from allocator.supervisor.processors import Context, GiveUp, Processor
-from allocator.supervisor.settling import Ending
 from allocator.supervisor.stats import WorkerStats
 
 log = logging.getLogger(__name__)

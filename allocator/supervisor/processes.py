@@ -13,11 +13,11 @@ from multiprocessing.connection import Connection
 import msgspec
 
 from allocator.supervisor.buffer import Buffer
+from allocator.supervisor.ending import Ending
 from allocator.supervisor.events import Listeners
 from allocator.supervisor.held import Held
 from allocator.supervisor.messages import Reply, Task
 from allocator.supervisor.pools import Report, ThreadWorker
-from allocator.supervisor.settling import Ending
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from allocator.domain.lease import Lease
 from allocator.domain.payload import check_payload
 from allocator.persistence import Begun, Dispatcher, Progress, Store
 from allocator.persistence import Ending as StoredEnding
+from allocator.supervisor.ending import Ending
 from allocator.supervisor.held import Held
-from allocator.supervisor.settling import Ending
 
 log = logging.getLogger(__name__)
 

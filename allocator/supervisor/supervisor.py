@@ -16,6 +16,7 @@ from allocator.domain.job import check_seconds
 from allocator.domain.lease import Lease
 from allocator.queue.base import Queue
 from allocator.supervisor.buffer import Buffer
+from allocator.supervisor.ending import Ending
 from allocator.supervisor.events import Events, Listeners
 from allocator.supervisor.fetching import Fetcher
 from allocator.supervisor.held import Held
@@ -24,7 +25,7 @@ from allocator.supervisor.pools import ThreadWorker
 from allocator.supervisor.processes import ProcessWorker
 from allocator.supervisor.processors import Processor, resolve_all
 from allocator.supervisor.reconciler import DEFAULT_RETENTION, INTERVAL_S, Reconciler, Retention
-from allocator.supervisor.settling import Ending, Settler
+from allocator.supervisor.settling import Settler
 from allocator.supervisor.signals import StopSignals
 from allocator.supervisor.stats import Stats, Tally, quantiles
 
@@ -344,7 +345,7 @@ class Supervisor:
                     self._held_types[held.lease.job.type] -= 1
 
     def _may_fetch(self) -> bool:
-        if self.failed or self._settler.stuck.is_set():
+        if self.failed or self._settler.stuck:
             return False
         return self._recording is None or self._recording.is_up()
 

@@ -14,10 +14,10 @@ from allocator import Lease, Queue, open_queue
 from allocator.persistence import StoreLocked, open_store
 from allocator.supervisor import Supervisor
 from allocator.supervisor.buffer import Buffer
+from allocator.supervisor.ending import Ending
 from allocator.supervisor.events import Listeners
 from allocator.supervisor.held import Held
 from allocator.supervisor.processes import ProcessWorker
-from allocator.supervisor.settling import Ending
 from tests.contract.builders import BOUND_S, InThread, a_job, counts
 from tests.faults import servers
 from tests.faults.running import until

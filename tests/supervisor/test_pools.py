@@ -6,10 +6,10 @@ import pytest
 
 from allocator import Lease
 from allocator.supervisor.buffer import Buffer
+from allocator.supervisor.ending import Ending
 from allocator.supervisor.events import Listeners
 from allocator.supervisor.held import Held
 from allocator.supervisor.pools import ThreadWorker
-from allocator.supervisor.settling import Ending
 from tests.contract.builders import BOUND_S, a_job
 
 
