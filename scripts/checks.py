@@ -26,6 +26,9 @@ CHECKS = {
     "import rules": [str(BIN / "lint-imports"), "--no-logo", "--cache-dir", ".import_linter_cache"],
 }
 
+# Tests mostly wait, for servers and processes: several at a time, module by module. `-n 0` does without.
+SHARED = ["-n", str(max(2, os.cpu_count() or 1)), "--dist", "loadscope"]
+
 
 @dataclass
 class Outcome:
@@ -80,7 +83,7 @@ def tests(arguments: list[str]) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         tally = Path(folder) / "tally.json"
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "scripts.tally", *arguments],
+            [sys.executable, "-m", "pytest", "-p", "scripts.tally", *SHARED, *arguments],
             cwd=ROOT,
             env=os.environ | {"ALLOCATOR_TALLY_FILE": str(tally)},
             check=False,

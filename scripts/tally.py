@@ -10,18 +10,22 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pytest
-
 # Where the counts go; without it the plugin only counts.
 TALLY_FILE = "ALLOCATOR_TALLY_FILE"
 
+# What a process of pytest-xdist hands to the one that counts.
+LEFT_OUT = "allocator_left_out"
+
 outcomes: Counter[str] = Counter()
 reasons: Counter[str] = Counter()
+left_out: Counter[str] = Counter()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -49,16 +53,27 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
 def pytest_deselected(items: Sequence[pytest.Item]) -> None:
     """Tests that -m or -k left out."""
     for item in items:
-        outcomes["left out"] += 1
         full = item.get_closest_marker("full") is not None
-        reasons["slow proof, run by: scripts/test -m full" if full else "left out by -m or -k"] += 1
+        left_out["slow proof, run by: scripts/test -m full" if full else "left out by -m or -k"] += 1
 
 
-def pytest_sessionfinish() -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """One of several processes that share the tests has ended: each of them left out the same."""
+    left_out.update(Counter(getattr(node, "workeroutput", {}).get(LEFT_OUT, {})) - left_out)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Writes the counts; a run that crashes before this leaves no file, and so is seen."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput[LEFT_OUT] = dict(left_out)
+        return
+    if left_out:
+        outcomes["left out"] = left_out.total()
     path = os.environ.get(TALLY_FILE)
     if path:
-        Path(path).write_text(json.dumps({"outcomes": outcomes, "reasons": reasons}), encoding="utf-8")
+        counted = {"outcomes": outcomes, "reasons": reasons + left_out}
+        Path(path).write_text(json.dumps(counted), encoding="utf-8")
 
 
 def reason_of(longrepr: object) -> str:
