@@ -13,7 +13,7 @@ import pandas as pd
 
 from allocator.bench.arrivals import Closed
 from allocator.bench.errors import InvalidWorkload
-from allocator.bench.failures import CRASH, HANG
+from allocator.bench.failures import HANG
 from allocator.bench.models import Numbers
 from allocator.bench.workload import Workload
 from allocator.domain.job import MAX_DELAY_S
@@ -27,7 +27,7 @@ class Capacity:
     Args:
         work_s: Time that all attempts take of workers together, retries included.
         parallel: Attempts that can go on at a time: all workers, or as many as there are cores to keep busy.
-        arrive_until_s: When the last job arrives; 0 in a closed loop.
+        arrive_until_s: Until when jobs arrive: `duration_s`, or the instant of the last. 0 in a closed loop.
         utilisation: Offered work over what the workers can do until then: above 1 the backlog grows while jobs arrive.
             None in a closed loop, which offers as much as is done, and where all jobs arrive at once.
         finished_s: Before this instant not all jobs can have ended.
@@ -83,7 +83,7 @@ def refuse_endless(workload: Workload, jobs: pd.DataFrame, found: Capacity) -> N
     if not isinstance(workload.arrival, Closed) and over_s > 0:
         raise InvalidWorkload(
             "drain_s",
-            f"{workload.drain_s:g} s after the last arrival not all jobs can have ended, whatever the queue: "
+            f"{workload.drain_s:g} s after arrivals ended not all jobs can have ended, whatever the queue: "
             f"{found.describe()}, and {_longest(found)}. Raise drain_s to more than "
             f"{workload.drain_s + over_s:,.1f}, add workers, or lower rate, service, delay or retry",
         )
@@ -115,10 +115,10 @@ def _work(workload: Workload, jobs: pd.DataFrame) -> tuple[Numbers, Numbers]:
     attempts = workload.retry.max_retries + 1
     limit_s = workload.timeout_s or MAX_DELAY_S
     service_s = jobs["service_s"].to_numpy()
-    crashes, hangs = (jobs["fates"].str.count(fate).to_numpy(dtype=np.int64) for fate in (CRASH, HANG))
+    hangs = jobs["fates"].str.count(HANG).to_numpy(dtype=np.int64)
     # What outlasts its time goes wrong in every attempt.
     wrong = np.where(service_s > limit_s, attempts, jobs["fates"].str.len().to_numpy(dtype=np.int64))
     tried = np.minimum(wrong + 1, attempts)
-    work_s = (tried - crashes - hangs) * np.minimum(service_s, limit_s) + hangs * limit_s
+    work_s = (tried - hangs) * np.minimum(service_s, limit_s) + hangs * limit_s
     backoff_s = np.cumsum([0.0, *(workload.retry.least_delay_s(failed) for failed in range(1, attempts))])
     return work_s, backoff_s[tried - 1]

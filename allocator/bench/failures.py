@@ -9,7 +9,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from allocator.bench.models import CountOrNone, Model, Share
 
 ERROR, CRASH, HANG, POISON = "e", "c", "h", "p"
-"""The letters of fates: the attempt raises; ends its process at once; never ends; raises, as every one of this job."""
+
+FATES = {ERROR: "error", CRASH: "crash", HANG: "hang", POISON: "error"}
+"""Letter -> how the attempt ends: it raises, its process dies, it never ends. All attempts of a poisoned job raise."""
 
 
 def _as_list(value: Any) -> Any:
@@ -22,16 +24,14 @@ ByAttempt = Annotated[tuple[Share, ...], BeforeValidator(_as_list), Field(min_le
 
 class Failure(Model):
     """
-    How attempts fail. Without anything said, none does.
-
-    An attempt that raises has taken its service time first; one that crashes or hangs does so at once.
+    How attempts fail, each after it has taken its service time. Without anything said, none does.
     """
 
     p_error: ByAttempt = Field((0.0,), description="Probability that an attempt raises.")
-    p_crash: ByAttempt = Field((0.0,), description="Probability that it ends its process at once.")
+    p_crash: ByAttempt = Field((0.0,), description="Probability that it ends its process.")
     p_hang: ByAttempt = Field((0.0,), description="Probability that it never ends, and so must be timed out.")
     p_poison: Share = Field(0.0, description="Probability that a job fails in every attempt.")
-    first_k: CountOrNone = Field(0, description="So many attempts of every job raise, before the others are drawn.")
+    first_k: CountOrNone = Field(0, description="So many first attempts of every job raise, whatever p_error says.")
 
     @model_validator(mode="after")
     def _at_most_one(self) -> "Failure":

@@ -16,6 +16,7 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_va
 
 from allocator.bench.arrivals import Arrival, Closed, Ramp, Trace
 from allocator.bench.distributions import ConstantBytes, ConstantSeconds, Durations, Sizes
+from allocator.bench.documents import read_yaml
 from allocator.bench.errors import InvalidWorkload
 from allocator.bench.failures import Failure
 from allocator.bench.models import Count, CountOrNone, Model, Positive, Seconds, Share, SomeSeconds, SomeWeight, Weight
@@ -91,7 +92,7 @@ class Workload(Model):
     duration_s: SomeSeconds | None = Field(None, description="How long jobs arrive, warm-up included.")
     jobs: Count | None = Field(None, description="How many arrive; instead of duration_s.")
     warmup_s: Seconds = Field(0.0, description="Jobs that arrive earlier are kept apart.")
-    drain_s: Seconds = Field(30.0, description="After the last arrival, every job must have ended within this time.")
+    drain_s: Seconds = Field(30.0, description="Every job must have ended so long after arrivals ended.")
 
     service: Durations = Field(description="How long an attempt works; the same in each attempt of a job.")
     work: Literal["sleep", "cpu"] = Field("sleep", description="What it does then: wait, or keep a core busy.")
@@ -137,7 +138,7 @@ class Workload(Model):
         """
         text = source.read_text("utf-8") if isinstance(source, Path) else source
         try:
-            document = yaml.safe_load(text)
+            document = read_yaml(text)
         except yaml.YAMLError as error:
             raise InvalidWorkload("workload", f"no valid YAML: {error}") from None
         if not isinstance(document, dict):

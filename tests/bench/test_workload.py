@@ -212,6 +212,14 @@ def test_what_is_no_document_is_refused(text: str) -> None:
         Workload.from_yaml(text)
 
 
+def test_a_field_that_is_given_twice_is_refused() -> None:
+    """Only the last would count, and nobody would know: the message names the line."""
+    text = a_workload().to_yaml() + "seed: 7\n"
+
+    with pytest.raises(InvalidWorkload, match=r"found 'seed' twice(.|\n)*line \d+"):
+        Workload.from_yaml(text)
+
+
 def test_the_named_workloads_are_those_promised() -> None:
     """All ten are there, by these names."""
     assert names() == sorted(

@@ -84,6 +84,19 @@ def test_the_rate_of_a_ramp_changes_evenly(low: int, high: int) -> None:
     assert at[-1] <= 200
 
 
+def test_random_models_are_one_process_read_on_different_clocks() -> None:
+    """Each arrival comes when as many were expected as a Poisson process of rate 1 had seconds, to the last digits."""
+    unit = instants({"model": "poisson", "rate_per_s": 1}, duration_s=None, jobs=2000)
+    bursts, ramp = instants(ONOFF, duration_s=None, jobs=2000), instants(RAMP, duration_s=30)
+
+    cycles, rest = np.divmod(bursts, 5)
+    in_bursts = cycles * 230 + np.where(rest < 2, 100 * rest, 200 + 10 * (rest - 2))
+    on_ramp = 10 * ramp + 80 * ramp**2 / 60
+
+    assert in_bursts == pytest.approx(unit)
+    assert on_ramp == pytest.approx(unit[: len(ramp)])
+
+
 @pytest.mark.parametrize("arrival", [{"model": "poisson", "rate_per_s": 20}, ONOFF], ids=["poisson", "onoff"])
 def test_a_longer_schedule_begins_with_the_shorter(arrival: dict[str, Any]) -> None:
     """Same seed, twice the time: the same instants first."""

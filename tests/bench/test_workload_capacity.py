@@ -24,7 +24,7 @@ def test_utilisation_is_offered_work_over_what_the_workers_can_do() -> None:
 
 
 def test_every_attempt_counts() -> None:
-    """Errors cost a service time each, hangs the timeout, crashes nothing; what outlasts its time all its attempts."""
+    """Errors and crashes cost a service time each, hangs the timeout; what outlasts its time all its attempts."""
     processes = {"workers": {"kind": "processes"}, "timeout_s": 2, "retry": {"base_s": 0}, "drain_s": 1000}
 
     def work_s(**fields: Any) -> float:
@@ -33,7 +33,7 @@ def test_every_attempt_counts() -> None:
     assert work_s(failure={"first_k": 3}) == pytest.approx(4 * 1)
     assert work_s(failure={"p_poison": 1}) == pytest.approx(4 * 1)
     assert work_s(failure={"p_hang": [1, 0]}) == pytest.approx(100 * 2 + 1)
-    assert work_s(failure={"p_crash": [1, 0]}) == pytest.approx(1)
+    assert work_s(failure={"p_crash": [1, 0]}) == pytest.approx(2 * 1)
     assert work_s(service={"model": "constant", "seconds": 3}) == pytest.approx(100 * 4 * 2)
 
 
@@ -78,6 +78,15 @@ def test_delay_counts_until_the_end() -> None:
     planned = plan(a_workload(**STEADY, delay={"model": "constant", "seconds": 20}))
 
     assert planned.capacity.finished_s == pytest.approx(29.91)
+
+
+def test_work_begins_when_jobs_are_due() -> None:
+    """40 s of work for two workers, none of it due before the instant 5: not done before 25."""
+    work = {"service": {"model": "constant", "seconds": 0.4}, "workers": {"count": 2}}
+
+    planned = plan(a_workload(**STEADY | work, delay={"model": "constant", "seconds": 5}))
+
+    assert planned.capacity.finished_s == pytest.approx(25)
 
 
 def test_jitter_is_taken_at_its_least() -> None:
