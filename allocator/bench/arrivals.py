@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from allocator.bench.errors import InvalidWorkload
-from allocator.bench.models import Count, Model, Numbers, Positive, Rate, RateOrNone, SomeSeconds
+from allocator.bench.models import Count, Factor, Model, Numbers, Rate, RateFromZero, SomeSeconds
 from allocator.bench.trace import read_trace
 
 MAX_JOBS = 10_000_000
@@ -81,7 +81,7 @@ class OnOff(Model):
     on_s: SomeSeconds
     off_s: SomeSeconds
     on_rate_per_s: Rate
-    off_rate_per_s: RateOrNone = 0.0
+    off_rate_per_s: RateFromZero = 0.0
 
     def instants(self, stream: np.random.Generator, duration_s: float | None, jobs: int | None) -> Numbers:
         """See Schedule."""
@@ -102,8 +102,8 @@ class Ramp(Model):
 
     OPEN: ClassVar[bool] = True
     model: Literal["ramp"] = "ramp"
-    from_rate_per_s: RateOrNone
-    to_rate_per_s: RateOrNone
+    from_rate_per_s: RateFromZero
+    to_rate_per_s: RateFromZero
 
     @model_validator(mode="after")
     def _not_nothing(self) -> "Ramp":
@@ -127,7 +127,7 @@ class Trace(Model):
     OPEN: ClassVar[bool] = True
     model: Literal["trace"] = "trace"
     file: Annotated[str, Field(min_length=1)] = Field(description="Path of a CSV file, or the name of a shipped one.")
-    speed: Positive = Field(1.0, description="2 replays an hour in half an hour.")
+    speed: Factor = Field(1.0, description="2 replays an hour in half an hour.")
 
     def instants(self, stream: np.random.Generator, duration_s: float | None, jobs: int | None) -> Numbers:
         """See Schedule."""

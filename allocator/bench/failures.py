@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, model_validator
 
-from allocator.bench.models import CountOrNone, Model, Share
+from allocator.bench.models import CountFromZero, Model, Share
 
 ERROR, CRASH, HANG, POISON = "e", "c", "h", "p"
 
@@ -31,7 +31,7 @@ class Failure(Model):
     p_crash: ByAttempt = Field((0.0,), description="Probability that it ends its process.")
     p_hang: ByAttempt = Field((0.0,), description="Probability that it never ends, and so must be timed out.")
     p_poison: Share = Field(0.0, description="Probability that a job fails in every attempt.")
-    first_k: CountOrNone = Field(0, description="So many first attempts of every job raise, whatever p_error says.")
+    first_k: CountFromZero = Field(0, description="So many first attempts of every job raise, whatever p_error says.")
 
     @model_validator(mode="after")
     def _at_most_one(self) -> "Failure":

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from allocator.domain.job import MAX_DELAY_S, MAX_PAYLOAD_BYTES
+from allocator.domain.job import MAX_DELAY_S, MAX_PAYLOAD_BYTES, PRIORITY_MAX, PRIORITY_MIN
 
 MAX_PADDING_BYTES = MAX_PAYLOAD_BYTES - 4096
 """What a payload can carry beside the plan of its job."""
@@ -46,11 +46,11 @@ SomeSeconds = Annotated[_Number, Field(gt=0, le=MAX_DELAY_S)]
 """A duration that takes time."""
 Rate = Annotated[_Number, Field(gt=0)]
 """Jobs a second."""
-RateOrNone = Annotated[_Number, Field(ge=0)]
+RateFromZero = Annotated[_Number, Field(ge=0)]
 """Jobs a second, where there may be none for a while."""
 Sigma = Annotated[_Number, Field(ge=0, le=5)]
 """Standard deviation of the logarithm; at 5 the mean is 268,337 times the median, and more is a mistake."""
-Positive = Annotated[_Number, Field(gt=0)]
+Factor = Annotated[_Number, Field(gt=0)]
 """A factor."""
 Share = Annotated[_Number, Field(ge=0, le=1)]
 """A probability."""
@@ -58,8 +58,10 @@ Weight = Annotated[_Number, Field(ge=0)]
 """How often, beside the others."""
 Count = Annotated[_Integer, Field(ge=1)]
 """How many, at least one."""
-CountOrNone = Annotated[_Integer, Field(ge=0)]
+CountFromZero = Annotated[_Integer, Field(ge=0)]
 """How many, or none."""
+Priority = Annotated[_Integer, Field(ge=PRIORITY_MIN, le=PRIORITY_MAX)]
+"""Of a job; higher goes first."""
 Bytes = Annotated[_Integer, Field(ge=0, le=MAX_PADDING_BYTES)]
 """A size that a payload can have."""
 SomeWeight = AfterValidator(_with_weight)

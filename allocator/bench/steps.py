@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
-from allocator.bench.models import CountOrNone, Model, Seconds, SomeSeconds
+from allocator.bench.models import CountFromZero, Model, Seconds, SomeSeconds
 
 REDIS, POSTGRES = "redis", "postgres"
 
@@ -30,7 +30,7 @@ class _OnWorkers(Step):
     target: Literal["supervisor", "process"] = Field(
         "supervisor", description="A whole supervisor with all its workers, or one worker process of it."
     )
-    number: CountOrNone | None = Field(None, description="Of the supervisor, from 0; none: drawn from the seed.")
+    number: CountFromZero | None = Field(None, description="Of the supervisor, from 0; none: drawn from the seed.")
 
 
 class _OnServer(Step):

@@ -19,11 +19,22 @@ from allocator.bench.distributions import ConstantBytes, ConstantSeconds, Durati
 from allocator.bench.documents import read_yaml
 from allocator.bench.errors import InvalidWorkload
 from allocator.bench.failures import Failure
-from allocator.bench.models import Count, CountOrNone, Model, Positive, Seconds, Share, SomeSeconds, SomeWeight, Weight
+from allocator.bench.models import (
+    Count,
+    CountFromZero,
+    Factor,
+    Model,
+    Priority,
+    Seconds,
+    Share,
+    SomeSeconds,
+    SomeWeight,
+    Weight,
+)
 from allocator.bench.refusing import explain
 from allocator.bench.steps import Fault, KillWorker, PauseWorker
 from allocator.domain.backoff import Backoff
-from allocator.domain.job import MAX_DELAY_S, PRIORITY_MAX, PRIORITY_MIN
+from allocator.domain.job import MAX_DELAY_S
 
 MAX_PLANNED_RETRIES = 99
 """The fate of every attempt is drawn before the run, so that their number has a bound."""
@@ -45,11 +56,11 @@ class Workers(Model):
 class Retry(Model):
     """How often a job is tried again, and when; see `allocator.domain.backoff.Backoff`."""
 
-    max_retries: Annotated[CountOrNone, Field(le=MAX_PLANNED_RETRIES)] = Field(
+    max_retries: Annotated[CountFromZero, Field(le=MAX_PLANNED_RETRIES)] = Field(
         3, description="Attempts after the first that may fail before the job becomes a dead letter."
     )
     base_s: Seconds = Field(1.0, description="Delay after the first failed attempt.")
-    factor: Positive = Field(2.0, description="Ratio of one delay to the one before it.")
+    factor: Factor = Field(2.0, description="Ratio of one delay to the one before it.")
     cap_s: Annotated[Seconds, Field(le=MAX_DELAY_S)] = Field(3600.0, description="The longest delay.")
     jitter: Share = Field(0.0, description="Share of the delay that may be taken off at random.")
 
@@ -86,7 +97,7 @@ class Workload(Model):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
     description: str = Field("", description="The question that it answers.")
-    seed: Annotated[CountOrNone, Field(lt=2**63)] = Field(1, description="Of everything that is drawn.")
+    seed: Annotated[CountFromZero, Field(lt=2**63)] = Field(1, description="Of everything that is drawn.")
 
     arrival: Arrival
     duration_s: SomeSeconds | None = Field(None, description="How long jobs arrive, warm-up included.")
@@ -103,7 +114,7 @@ class Workload(Model):
     types: Annotated[dict[Annotated[str, Field(min_length=1, max_length=200)], Weight], SomeWeight] = Field(
         {"bench": 1.0}, description="Job type -> weight."
     )
-    priorities: Annotated[dict[Annotated[int, Field(ge=PRIORITY_MIN, le=PRIORITY_MAX)], Weight], SomeWeight] = Field(
+    priorities: Annotated[dict[Priority, Weight], SomeWeight] = Field(
         {0: 1.0}, description="Priority -> weight; higher goes first."
     )
     payload_bytes: Sizes = Field(ConstantBytes(bytes=0), description="Padding that a payload carries beside its plan.")
