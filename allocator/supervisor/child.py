@@ -1,5 +1,5 @@
 """
-`python -m allocator.supervisor.child FD`: a worker process.
+`python -m allocator.supervisor.child FD NAME`: a worker process.
 
 Speaks JSON messages over the socket FD with the supervisor that started it. From there: the processors, then jobs, and
 `cancel`. To there: `ready`, then for each job `started`, any number of `progress` and `beat`, and one end. When the
@@ -41,8 +41,9 @@ class _BeatingHeld(Held):
 _PR_SET_PDEATHSIG = 1
 
 
-def main(descriptor: int) -> None:
-    """Serve until the supervisor goes."""
+def main(descriptor: int, name: str) -> None:
+    """Serve until the supervisor goes; jobs run in the main thread, under the worker's name."""
+    threading.current_thread().name = name
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # A program that a job starts must not keep it open beyond this process.
@@ -85,7 +86,7 @@ def main(descriptor: int) -> None:
         arrived.acquire()
         task = tasks.pop(0)
         assert task.job is not None
-        held = _BeatingHeld(Lease(task.job, task.attempt, task.token, 0.0, 0.0, 0.0), tell)
+        held = _BeatingHeld(Lease(task.job, task.attempt, task.token, 0.0, task.due_at, task.leased_at), tell)
         current[:] = [held]
         tell(Reply("started"))
         context = Context(
@@ -100,4 +101,4 @@ def main(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2])

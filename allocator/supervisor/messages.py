@@ -8,11 +8,13 @@ from allocator.domain.job import Job
 
 
 class Task(msgspec.Struct):
-    """What the supervisor sends: a job with its attempt and token, or a word about the present one."""
+    """What the supervisor sends: a job with what its lease says, or a word about the present one."""
 
     job: Job | None = None
     attempt: int = 0
     token: str = ""
+    due_at: float = 0.0
+    leased_at: float = 0.0
     cancel: bool = False
 
 

@@ -37,12 +37,12 @@ class NotStarted(Exception):
 class Child:
     """A process that runs `allocator.supervisor.child`, and the socket to it."""
 
-    def __init__(self, processors: Mapping[str, str]) -> None:
+    def __init__(self, name: str, processors: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             # A session of its own: Ctrl-C is for the supervisor, which then stops its workers in order.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "allocator.supervisor.child", str(theirs.fileno())],
+                [sys.executable, "-m", "allocator.supervisor.child", str(theirs.fileno()), name],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
@@ -146,7 +146,7 @@ class ProcessWorker(ThreadWorker):
                 raise EOFError
             if self._child is not None:
                 return self._child
-            child = self._child = Child(self._names)
+            child = self._child = Child(self.name, self._names)
         ready = child.receive(START_S)
         if ready is None or ready.kind != "ready":
             raise NotStarted(f"it said nothing for {START_S:g} s" if ready is None else ready.error)
@@ -158,7 +158,8 @@ class ProcessWorker(ThreadWorker):
             child = self._start_child()
             # Starting a process takes a while; the job's time begins when it is handed over.
             held.started = time.monotonic()
-            child.send(Task(held.lease.job, held.lease.attempt, held.lease.token))
+            lease = held.lease
+            child.send(Task(lease.job, lease.attempt, lease.token, lease.due_at, lease.leased_at))
             return self._follow(child, held)
         except NotStarted as error:
             # The next one will hardly do better; the job's attempts and their backoff keep this from being a loop.

@@ -46,6 +46,16 @@ class Context:
         self._held.beat()
 
     @property
+    def due_at(self) -> float:
+        """When the job became due, in seconds since the epoch on the queue's clock: the start of its wait time."""
+        return self._held.lease.due_at
+
+    @property
+    def leased_at(self) -> float:
+        """When this attempt's lease was given, on the same clock."""
+        return self._held.lease.leased_at
+
+    @property
     def cancelled(self) -> bool:
         """Whether the job was cancelled, or its lease lost: what is done from here on will be discarded."""
         return self._held.lease.cancelled or self._held.lost

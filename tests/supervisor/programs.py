@@ -81,3 +81,9 @@ async def co(context: Context) -> str:
     """A coroutine."""
     await asyncio.sleep(0)
     return "done"
+
+
+def write_lease(context: Context) -> None:
+    """Tell what the body sees of its lease, and under whose name it runs."""
+    with open(context.job.payload["path"], "w") as file:
+        file.write(f"{context.due_at!r} {context.leased_at!r} {threading.current_thread().name}")

@@ -19,6 +19,7 @@ PROGRAMS = {
     for name in (
         "pid",
         "write_pid",
+        "write_lease",
         "die",
         "leave",
         "crash",
@@ -42,6 +43,22 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 def eager_queue(open_client: Clients) -> Queue:
     """Real time, and no pause before the next attempt."""
     return open_client(clock=None, backoff=Backoff(base=0.0))
+
+
+@pytest.mark.parametrize("kind", ["workers", "processes"])
+def test_a_job_sees_its_lease(eager_queue: Queue, tmp_path: Path, kind: str) -> None:
+    """When it became due and was leased, in a thread and in a process alike, and its worker's name."""
+    path = tmp_path / "lease"
+    (job,) = eager_queue.enqueue_many([a_job(type="write_lease", payload={"path": str(path)})])
+
+    options = {"workers": 1} if kind == "workers" else {"processes": 1}
+    with Supervisor(eager_queue, PROGRAMS, **options) as supervisor:
+        assert supervisor.drain(BOUND_S)
+
+    due_at, leased_at, name = path.read_text().split()
+    assert float(due_at) == job.enqueued_at
+    assert float(leased_at) >= float(due_at)
+    assert name == ("worker-1" if kind == "workers" else "process-1")
 
 
 def test_jobs_run_in_processes(eager_queue: Queue, tmp_path: Path) -> None:
