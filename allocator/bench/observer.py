@@ -1,0 +1,56 @@
+"""What a supervisor tells of its attempts, recorded: how each ended, once the queue knows."""
+
+import math
+
+from allocator.bench.control import Ended
+from allocator.bench.recorder import Event, Outcome, Recorder, number_of
+from allocator.domain.lease import Lease
+from allocator.supervisor import Events
+
+
+class Observer(Events):
+    """
+    Records every attempt's end, for `Supervisor(…, events=[Observer(recorder)])`.
+
+    Args:
+        ended: Marks jobs that have come to their end, for the clients of a closed loop.
+    """
+
+    def __init__(self, recorder: Recorder, ended: Ended | None = None) -> None:
+        self._recorder = recorder
+        self._ended = ended
+
+    def on_done(self, lease: Lease, wait_s: float, service_s: float) -> None:
+        self._settled(lease, Outcome.DONE)
+        self._mark(lease)
+
+    def on_retry(self, lease: Lease, error: str, delay_s: float) -> None:
+        self._settled(lease, Outcome.CANCELLED if lease.cancelled else Outcome.FAILED, error, delay_s)
+
+    def on_dead(self, lease: Lease, error: str) -> None:
+        self._settled(lease, Outcome.CANCELLED if lease.cancelled else Outcome.FAILED, error)
+        self._mark(lease)
+
+    def on_released(self, lease: Lease) -> None:
+        self._settled(lease, Outcome.CANCELLED if lease.cancelled else Outcome.RELEASED)
+
+    def on_lost(self, lease: Lease) -> None:
+        self._settled(lease, Outcome.LOST)
+
+    def _settled(self, lease: Lease, outcome: Outcome, error: str = "", delay_s: float = math.nan) -> None:
+        recorder = self._recorder
+        recorder.record(
+            Event.SETTLED,
+            number_of(lease.job.id),
+            lease.attempt,
+            lease.token,
+            outcome=outcome,
+            due_at=lease.due_at,
+            leased_at=lease.leased_at,
+            delay_s=delay_s,
+            error=recorder.text(error),
+        )
+
+    def _mark(self, lease: Lease) -> None:
+        if self._ended is not None:
+            self._ended.mark(number_of(lease.job.id))
