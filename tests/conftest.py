@@ -34,7 +34,7 @@ HOW_TO_GET = {
 }
 
 
-ABOVE_THE_CONTRACT = Path(__file__).parent / "supervisor"
+ABOVE_THE_CONTRACT = [Path(__file__).parent / "supervisor", Path(__file__).parent / "bench"]
 """What is tested here goes through the contract alone, which Valkey keeps as Redis does: one of the two will do."""
 
 
@@ -44,7 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         only_servers = metafunc.definition.get_closest_marker("on_servers") is not None
         only_redis = metafunc.definition.get_closest_marker("on_redis") is not None
         backends = SERVERS[:2] if only_redis else SERVERS if only_servers else [INPROCESS, *SERVERS]
-        if metafunc.definition.path.is_relative_to(ABOVE_THE_CONTRACT):
+        if any(metafunc.definition.path.is_relative_to(folder) for folder in ABOVE_THE_CONTRACT):
             backends = [backend for backend in backends if backend.id != "valkey"]
         metafunc.parametrize("backend", backends, indirect=True)
 
