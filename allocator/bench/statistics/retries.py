@@ -50,9 +50,13 @@ class StormEffect:
     ratio: dict[str, float]
 
 
-def retries(jobs: pd.DataFrame, attempts: pd.DataFrame) -> Retries:
-    """Count and time the attempts of a run. The warm-up is in it: a retry is late or not whenever it is due."""
-    of_job = rows_of_jobs(jobs, attempts)
+def retries(jobs: pd.DataFrame, attempts: pd.DataFrame, of_job: np.ndarray) -> Retries:
+    """
+    Count and time the attempts of a run. The warm-up is in it: a retry is late or not whenever it is due.
+
+    Args:
+        of_job: From `rows_of_jobs`.
+    """
     number = attempts["attempt"].to_numpy(dtype=np.int64)
     error = pickup_errors(jobs, attempts, of_job)
     waited = ~np.isnan(error) | (number > 1)
@@ -81,7 +85,7 @@ def pickup_errors(jobs: pd.DataFrame, attempts: pd.DataFrame, of_job: np.ndarray
     return np.where(waited, durations_of_attempts(attempts)["wait_s"], np.nan)
 
 
-def backoff_errors(attempts: pd.DataFrame, backoff: Backoff) -> Values:
+def backoff_errors(jobs: pd.DataFrame, attempts: pd.DataFrame, backoff: Backoff) -> Values:
     """
     How far the delay after each failed attempt was from the one promised, in seconds, positive if it was longer.
 
@@ -93,9 +97,9 @@ def backoff_errors(attempts: pd.DataFrame, backoff: Backoff) -> Values:
         One value for each attempt with the outcome `failed` and a next due time, in the order of the frame.
     """
     charged = flags(attempts, "outcome", CHARGED)
-    order = np.lexsort((attempts["attempt"].to_numpy(dtype=np.int64), pd.factorize(attempts["job"])[0]))
-    ids = attempts["job"].to_numpy()[order]
-    failures = pd.Series(charged[order]).groupby(ids, sort=False).cumsum().to_numpy(dtype=np.int64)
+    of_job = rows_of_jobs(jobs, attempts)
+    order = np.lexsort((seconds(attempts, "leased_at"), attempts["attempt"].to_numpy(dtype=np.int64), of_job))
+    failures = pd.Series(charged[order]).groupby(of_job[order]).cumsum().to_numpy(dtype=np.int64)
     count = np.empty_like(failures)
     count[order] = failures
     delays = seconds(attempts, "next_due_at") - seconds(attempts, "settled_at")

@@ -134,7 +134,7 @@ def summary(jobs: pd.DataFrame, attempts: pd.DataFrame, backlog: pd.DataFrame, w
         steadiness=steadiness(backlog, begin_s or 0.0, end_s or 0.0, offered or 0.0),
         tables=tables,
         cold_starts=int(cold.sum()),
-        retries=retries(jobs, attempts),
+        retries=retries(jobs, attempts, of_job),
     )
 
 
