@@ -28,7 +28,7 @@ LEAST_RELAXATIONS = 100.0
 NOMINAL = 0.97
 """The level at which Student's t is read for a percentile. Read at 0.95 it covers 90 to 94 %, for p99 is skewed."""
 
-RESAMPLES = 9999
+RESAMPLES = 1999
 SEED = 20_240_229
 """Fixed, so that the same rows give the same interval wherever they are analysed."""
 

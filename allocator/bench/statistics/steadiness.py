@@ -66,7 +66,9 @@ def steadiness(backlog: pd.DataFrame, begin_s: float, end_s: float, arrivals_per
         sentence = f"Cannot be told: the backlog was not sampled in {BATCHES - len(means)} of {BATCHES} tenths."
         return Steadiness(None, None, None, None, None, None, sentence)
     fit = stats.linregress(middles, means)
-    slope, reach = float(fit.slope), float(stats.t.ppf((1 + LEVEL) / 2, BATCHES - 2) * fit.stderr)
+    # Of means that are all the same scipy gives a slope of 0 with an error of NaN.
+    error = float(fit.stderr) if np.ptp(means) > 0 else 0.0
+    slope, reach = float(fit.slope), float(stats.t.ppf((1 + LEVEL) / 2, BATCHES - 2)) * error
     half = BATCHES // 2
     first, second = means[:half], means[half:]
     noise = math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / half)
