@@ -1,261 +1,307 @@
-"""The checker of the chaos run: it believes a sound history, and names what is wrong with every other."""
+"""The checker: it believes a sound history, names what is wrong with every other, and says what it cannot judge."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from math import nan
 
 import pytest
 
-from allocator.bench.checker import (
-    BOUNDED,
-    DONE_ONCE,
-    DRAINED,
-    EXPLAINED,
-    INVENTED,
-    LOST,
-    NO_STALE_END,
-    RETRIED,
-    SETTLE_GROUP,
-    SETTLE_WITHIN_S,
-    Expected,
-    Fault,
-    Judgement,
-    RecordedAttempt,
-    RecordedJob,
-    Run,
-    check,
-)
+from allocator.bench.checker import PROMISES, Fault, History, Promise, Record, Run, Stop, check
+from allocator.bench.checker.controls import CONTROLS
+from tests.bench.histories import KILLED, WORKER, another, change, drop, sound
+
+Mutation = Callable[[History], object]
 
 
-@dataclass
-class History:
-    """What was seen of one job, `a`, unless more is put into it."""
+def test_a_sound_history_is_believed() -> None:
+    """Every promise is judged, and holds."""
+    judgement = check(sound())
 
-    accepted: list[Expected] = field(default_factory=lambda: [Expected("a")])
-    runs: list[Run] = field(default_factory=list)
-    jobs: list[RecordedJob] = field(default_factory=list)
-    attempts: list[RecordedAttempt] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
-    left: int = 0
-
-    def judge(self) -> Judgement:
-        return check(self.accepted, self.runs, self.jobs, self.attempts, self.faults, self.left)
-
-    def broken(self) -> list[str]:
-        return self.judge().broken()
-
-
-FIRST = Run("a", 1, "t1", process=10, parent=1, started=100.0, ended=101.0)
-SECOND = Run("a", 2, "t2", process=20, parent=2, started=105.0, ended=106.0)
-DONE_1 = RecordedAttempt("a", "t1", "done", 100.0)
-LOST_1 = RecordedAttempt("a", "t1", "lost", 100.0)
-FAILED_1 = RecordedAttempt("a", "t1", "failed", 100.0)
-DONE_2 = RecordedAttempt("a", "t2", "done", 105.0)
-KILL = Fault("kill", 100.5, 100.6, frozenset([10]), running=1)
-
-
-def done_at_once() -> History:
-    """One job, one run."""
-    return History(runs=[FIRST], jobs=[RecordedJob("a", "done", "t1")], attempts=[DONE_1])
-
-
-def killed_once() -> History:
-    """The first run's process was killed in the middle of it; another did the job."""
-    return History(
-        runs=[replace(FIRST, ended=None), SECOND],
-        jobs=[RecordedJob("a", "done", "t2")],
-        attempts=[LOST_1, DONE_2],
-        faults=[KILL],
-    )
-
-
-def failed_once() -> History:
-    """As planned; the second attempt did the job."""
-    history = killed_once()
-    history.accepted = [Expected("a", failures=1)]
-    history.runs = [replace(FIRST, failed=True), SECOND]
-    history.attempts = [FAILED_1, DONE_2]
-    history.faults = []
-    return history
-
-
-def poisoned() -> History:
-    """It failed in all of its attempts, and was given up."""
-    return History(
-        accepted=[Expected("a", poison=True, max_retries=1)],
-        runs=[replace(FIRST, failed=True), replace(SECOND, failed=True)],
-        jobs=[RecordedJob("a", "dead")],
-        attempts=[FAILED_1, RecordedAttempt("a", "t2", "failed", 105.0)],
-    )
-
-
-@pytest.mark.parametrize("history", [done_at_once, killed_once, failed_once, poisoned])
-def test_a_sound_history_is_believed(history: object) -> None:
-    """Every promise held."""
-    assert callable(history)
-    assert history().broken() == []
+    assert judgement.told() == []
+    assert judgement.not_judged() == []
 
 
 def test_what_was_counted_is_told() -> None:
-    """Runs, repeats and what caused them."""
-    judgement = killed_once().judge()
+    """Jobs, runs, repeats and what caused them."""
+    judgement = check(sound())
 
-    assert (judgement.jobs, judgement.runs, judgement.done, judgement.dead) == (1, 2, 1, 0)
+    assert (judgement.jobs, judgement.runs, judgement.done, judgement.dead) == (9, 12, 8, 1)
+    assert judgement.planned_failures == 3
     assert dict(judgement.repeats) == {"kill": 1}
     assert judgement.most_repeats == 1
 
 
-# The bugs that `allocator.bench.chaos.sabotage` builds into real workers, as their histories look.
+# Mutations: one bug put into the sound history breaks its promise, and no other.
 
 
-def test_ack_before_run_is_caught() -> None:
-    """Told done, killed before it ran to its end, and never run again."""
-    history = killed_once()
-    history.runs = history.runs[:1]
-    history.jobs = [RecordedJob("a", "done")]
-    history.attempts = [DONE_1]
-
-    assert LOST in history.broken()
+def lost(history: History) -> None:
+    drop(history, "plain", "attempts", "runs", "records")
+    history.counts = {**(history.counts or {}), "done": 7}
 
 
-def test_an_end_without_the_token_is_caught() -> None:
-    """The first attempt, stopped for longer than its lease, ends the job while the second has the lease."""
-    history = killed_once()
-    history.runs = [replace(FIRST, ended=105.5), SECOND]
-    history.faults = [Fault("pause", 100.5, 105.4, frozenset([10]), 1)]
-    history.jobs = [RecordedJob("a", "done", "t1")]
-
-    assert history.broken() == [NO_STALE_END]
+def invented(history: History) -> None:
+    history.records = [*(history.records or ()), Record("stranger", "queued")]
 
 
-def test_a_swallowed_retry_is_caught() -> None:
-    """The attempt that failed as planned was told done."""
-    history = failed_once()
-    history.runs = history.runs[:1]
-    history.jobs = [RecordedJob("a", "done", "t1")]
-    history.attempts = [DONE_1]
-
-    assert RETRIED in history.broken()
+def ran_without_attempt(history: History) -> None:
+    history.runs = [*(history.runs or ()), Run("plain", 2, "nobody's", started_at=12.0, finished_at=13.0)]
 
 
-def test_an_ignored_expiry_is_caught() -> None:
-    """What the killed worker held is leased for ever."""
-    history = killed_once()
-    history.runs = history.runs[:1]
-    history.jobs = [RecordedJob("a", "processing")]
-    history.attempts = [RecordedAttempt("a", "t1", "running", 100.0)]
-    history.left = 1
-
-    assert history.broken() == [LOST, DRAINED]
+def partly_listed(history: History) -> None:
+    drop(history, "listed-2", "attempts", "runs", "records")
+    history.counts = {**(history.counts or {}), "done": 7}
 
 
-def test_a_reconciler_that_is_off_is_caught() -> None:
-    """Accepted, wiped out of the queue, and never run."""
-    history = History(jobs=[RecordedJob("a", "queued")], faults=[Fault("flush", 99.0, 99.1)])
-
-    assert history.broken() == [LOST]
+def enqueued_again(history: History) -> None:
+    history.records = history.counts = None
+    another(history, "plain/1", token="again", asked_at=13.0, leased_at=13.01, expires_at=28.0, told_at=13.4)
 
 
-def test_a_lease_keeper_that_is_off_is_caught() -> None:
-    """The job ran longer than its lease and was done elsewhere, and no fault was made."""
-    history = killed_once()
-    history.runs = [replace(FIRST, ended=107.0), SECOND]
-    history.faults = []
-
-    assert history.broken() == [EXPLAINED]
-
-
-# What else may be wrong
+def stale_end(history: History) -> None:
+    """Stopped for longer than its lease, it ends the job while another has the lease."""
+    change(history.attempts, "killed/1", outcome="done", told_at=26.2)
+    change(history.attempts, "killed/2", outcome="running", told_at=nan)
+    change(history.runs, "killed/1", finished_at=26.1)
+    change(history.runs, "killed/2", finished_at=nan)
+    history.records = None
 
 
-def test_a_job_that_the_database_does_not_know_is_lost() -> None:
-    """Whatever ran."""
-    history = done_at_once()
-    history.jobs = []
-
-    assert LOST in history.broken()
+def result_of_another(history: History) -> None:
+    change(history.records, "killed", result="killed/1")
 
 
-def test_a_job_of_nobody_is_invented() -> None:
-    """In the database, or among what ran."""
-    history = done_at_once()
-    history.accepted = []
-
-    assert history.broken() == [INVENTED]
+def kill_repeats_too_much(history: History) -> None:
+    history.settle_group = 0
+    history.faults = [Fault("kill", 10.45, 10.46, frozenset([KILLED]), running=0)]
 
 
-def test_a_run_that_the_database_does_not_know_is_invented() -> None:
-    """It was to be recorded before it began."""
-    history = done_at_once()
-    history.runs = [FIRST, SECOND]
-
-    assert history.broken() == [INVENTED]
-
-
-def test_done_twice_is_told() -> None:
-    """Two attempts of one job are recorded as done."""
-    history = killed_once()
-    history.attempts = [DONE_1, DONE_2]
-
-    assert DONE_ONCE in history.broken()
+def stop_repeats(history: History) -> None:
+    another(history, "stopped/1", token="stopped/2", number=2, asked_at=45.0, leased_at=45.01, expires_at=60.0)
+    change(history.attempts, "stopped/1", outcome="lost", told_at=nan)
+    change(history.attempts, "stopped/2", told_at=46.0)
+    change(history.records, "stopped", result="stopped/2")
 
 
-def test_a_job_that_was_not_to_die_is_lost_when_it_is_dead() -> None:
-    """Kills are no reason to give a job up while it has retries left."""
-    history = poisoned()
-    history.accepted = [Expected("a", failures=1, max_retries=1)]
-
-    assert LOST in history.broken()
+def swap_order(history: History) -> None:
+    change(history.attempts, "plain/1", asked_at=10.2, leased_at=10.21)
+    change(history.attempts, "retried/1", asked_at=10.1, leased_at=10.11)
+    change(history.runs, "plain/1", started_at=10.22)
 
 
-def test_giving_up_too_early_is_told() -> None:
-    """One of two promised attempts was made."""
-    history = poisoned()
-    history.runs = history.runs[:1]
-    history.attempts = [FAILED_1]
+MUTATIONS: list[tuple[str, Promise, Mutation]] = [
+    ("accepted and gone", Promise.LOST, lost),
+    (
+        "done and never ran",
+        Promise.LOST,
+        lambda history: change(history.runs, "plain", finished_at=nan),
+    ),
+    ("dead and not made to die", Promise.LOST, lambda history: change(history.enqueues, "dead", dies=False)),
+    ("counted too few", Promise.LOST, lambda history: history.counts.update(done=7, dead=1)),
+    ("known to nobody", Promise.INVENTED, invented),
+    ("ran without a lease", Promise.INVENTED, ran_without_attempt),
+    (
+        "refused and there",
+        Promise.INVENTED,
+        lambda history: (
+            change(history.enqueues, "later", taken=False),
+            history.counts.update(done=8),
+        ),
+    ),
+    ("another payload", Promise.INVENTED, lambda history: history.layout.marks.update(dead="of another")),
+    ("counted too many", Promise.INVENTED, lambda history: history.counts.update(cancelled=1)),
+    ("found and not there", Promise.INVENTED, lambda history: history.found.update(plain="ready")),
+    ("half a list", Promise.ONCE, partly_listed),
+    ("done for each time it was sent", Promise.ONCE, enqueued_again),
+    ("no fault at all", Promise.EXPLAINED, lambda history: setattr(history, "faults", [])),
+    (
+        "a fault elsewhere",
+        Promise.EXPLAINED,
+        lambda history: setattr(history, "faults", [Fault("kill", 10.45, 10.46, frozenset([30]))]),
+    ),
+    ("more than a kill can hit", Promise.EXPLAINED, kill_repeats_too_much),
+    ("a stale end", Promise.STALE, stale_end),
+    ("the result of another", Promise.STALE, result_of_another),
+    (
+        "leased while leased",
+        Promise.OVERLAP,
+        lambda history: change(history.attempts, "killed/2", asked_at=20.0, leased_at=20.01),
+    ),
+    ("given up too early", Promise.RETRIED, lambda history: change(history.letters, "dead", attempt_count=1)),
+    ("another last error", Promise.RETRIED, lambda history: change(history.letters, "dead", error="odd")),
+    ("an attempt not counted", Promise.RETRIED, lambda history: change(history.attempts, "retried/2", number=1)),
+    ("tried too often", Promise.RETRIED, lambda history: change(history.enqueues, "retried", max_retries=0)),
+    ("a swallowed retry", Promise.RETRIED, lambda history: change(history.runs, "plain", failed=True)),
+    (
+        "before the backoff was over",
+        Promise.DUE,
+        lambda history: change(history.attempts, "retried/2", asked_at=11.4, leased_at=11.41),
+    ),
+    (
+        "before the delay was over",
+        Promise.DUE,
+        lambda history: change(history.attempts, "later", asked_at=24.0, leased_at=24.01, due_at=nan),
+    ),
+    ("before its lease", Promise.DUE, lambda history: change(history.runs, "plain", started_at=10.0)),
+    (
+        "a lower priority first",
+        Promise.ORDER,
+        lambda history: (
+            change(history.attempts, "urgent", asked_at=10.15, leased_at=10.16),
+            change(history.runs, "urgent", started_at=10.17),
+        ),
+    ),
+    ("last in, first out", Promise.ORDER, swap_order),
+    ("one left", Promise.DRAINED, lambda history: setattr(history, "left", 1)),
+    (
+        "begun after it was done",
+        Promise.TRANSITIONS,
+        lambda history: another(
+            history, "plain/1", token="again", outcome="running", leased_at=40.0, asked_at=40.0, told_at=nan
+        ),
+    ),
+    ("a stop that repeats", Promise.GRACEFUL, stop_repeats),
+    (
+        "a stop that hangs",
+        Promise.GRACEFUL,
+        lambda history: setattr(history, "stops", [Stop(30.0, 91.0, frozenset([WORKER]), orderly=False)]),
+    ),
+]
 
-    assert history.broken() == [RETRIED]
+
+@pytest.mark.parametrize(("promise", "mutate"), [pytest.param(*rest, id=name) for name, *rest in MUTATIONS])
+def test_what_is_wrong_is_named(promise: Promise, mutate: Mutation) -> None:
+    """One thing was changed; its promise is broken, with a witness that names what it is about, and no other is."""
+    history = sound()
+
+    mutate(history)
+    judgement = check(history)
+
+    assert judgement.broken() == [promise], judgement.told()
+    assert judgement[promise].witness
+
+
+def test_every_promise_has_a_mutation() -> None:
+    """And every control one of the promises, so that none is judged by code that never found anything."""
+    assert {promise for _, promise, _ in MUTATIONS} == set(PROMISES)
+    assert {promise for control in CONTROLS.values() for promise in control.caught_by} <= set(PROMISES)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_every_control_names_what_must_catch_it(control: str) -> None:
+    """By the name that it has in the table, with the fault under which it shows."""
+    assert CONTROLS[control].name == control
+    assert CONTROLS[control].fault
+    assert CONTROLS[control].caught_by
+
+
+# Evidence that is missing
+
+
+def without(*parts: str) -> Mutation:
+    """Parts of the history that are not known."""
+    return lambda history: [setattr(history, part, None) for part in parts]
+
+
+def unknown(part: str, *names: str) -> Mutation:
+    """Instants that are not known."""
+    return lambda history: [change([thing], thing.job, **dict.fromkeys(names, nan)) for thing in getattr(history, part)]
+
+
+@pytest.mark.parametrize(
+    ("remove", "not_judged"),
+    [
+        pytest.param(without("runs"), {Promise.EXPLAINED, Promise.GRACEFUL}, id="no traces of bodies"),
+        pytest.param(without("faults"), {Promise.EXPLAINED}, id="faults not told"),
+        pytest.param(without("stops"), {Promise.GRACEFUL}, id="no stops"),
+        pytest.param(without("left"), {Promise.DRAINED}, id="not drained"),
+        pytest.param(without("records"), {Promise.TRANSITIONS}, id="no store"),
+        pytest.param(
+            without("attempts", "counts"),
+            {
+                *(Promise.LOST, Promise.ONCE, Promise.EXPLAINED, Promise.STALE, Promise.OVERLAP, Promise.RETRIED),
+                *(Promise.DUE, Promise.ORDER, Promise.TRANSITIONS, Promise.GRACEFUL),
+            },
+            id="no attempts",
+        ),
+        pytest.param(
+            without("records", "layout", "found"), {Promise.LOST, Promise.RETRIED, Promise.TRANSITIONS}, id="no end"
+        ),
+        pytest.param(unknown("attempts", "asked_at"), {Promise.ORDER}, id="no instants of calls"),
+        pytest.param(unknown("attempts", "expires_at"), {Promise.OVERLAP}, id="no expiries"),
+        pytest.param(
+            unknown("attempts", "told_at"), {Promise.STALE, Promise.OVERLAP, Promise.DUE}, id="no instants of ends"
+        ),
+    ],
+)
+def test_what_is_not_known_is_not_judged(remove: Mutation, not_judged: set[Promise]) -> None:
+    """It neither holds nor is it broken, and the verdict says what it would take."""
+    history = sound()
+
+    remove(history)
+    judgement = check(history)
+
+    assert judgement.told() == []
+    assert set(judgement.not_judged()) == not_judged
+    assert all(judgement[promise].reason for promise in not_judged)
+
+
+def test_nothing_but_what_was_sent_proves_nothing() -> None:
+    """None of the promises holds."""
+    assert check(History(sound().enqueues)).not_judged() == list(PROMISES)
+
+
+# What explains a repeat
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(replace(KILL, processes=frozenset([11])), id="another process"),
-        pytest.param(replace(KILL, began=99.0, ended=99.1), id="before its lease"),
-        pytest.param(replace(KILL, began=102.0 + SETTLE_WITHIN_S, ended=200.0), id="long after its end"),
+        pytest.param(Fault("kill", 10.45, 10.46, frozenset([11])), id="another process"),
+        pytest.param(Fault("kill", 9.0, 9.1, frozenset([KILLED])), id="before its lease"),
+        pytest.param(Fault("kill", 20.1, 21.0, frozenset([KILLED])), id="long after its end"),
     ],
 )
 def test_a_fault_that_did_not_hit_the_run_explains_nothing(fault: Fault) -> None:
     """Neither one elsewhere nor one at another time."""
-    history = killed_once()
-    history.runs = [FIRST, SECOND]
+    history = sound()
+    change(history.runs, "killed/1", finished_at=15.0)
     history.faults = [fault]
 
-    assert history.broken() == [EXPLAINED]
+    assert check(history).broken() == [Promise.EXPLAINED]
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(replace(KILL, processes=frozenset([1])), id="its supervisor"),
-        pytest.param(replace(KILL, kind="server restart", processes=None), id="the server"),
-        pytest.param(replace(KILL, began=101.2, ended=101.3), id="between its end and its settling"),
+        pytest.param(Fault("kill", 10.45, 10.46, frozenset([WORKER])), id="its supervisor"),
+        pytest.param(Fault("server restart", 10.45, 10.46), id="the server"),
+        pytest.param(Fault("kill", 19.9, 20.0, frozenset([KILLED])), id="between its end and its settling"),
     ],
 )
 def test_a_fault_that_hit_the_run_explains_it(fault: Fault) -> None:
     """Its process, the supervisor of that, or the server, from its lease until it was settled."""
-    history = killed_once()
-    history.runs = [FIRST, SECOND]
+    history = sound()
+    change(history.runs, "killed/1", finished_at=15.0, parent=WORKER)
     history.faults = [Fault("server restart", 1.0, 2.0), fault, Fault("server restart", 300.0, 301.0)]
 
-    assert history.broken() == []
+    assert check(history).broken() == []
 
 
-def test_a_kill_that_repeats_too_much_is_told() -> None:
-    """More than what ran and one group that was being settled."""
-    ids = [f"job-{number}" for number in range(SETTLE_GROUP + 2)]
-    history = History([Expected(id) for id in ids], faults=[KILL])
-    for id in ids:
-        history.runs += [replace(FIRST, job=id), replace(SECOND, job=id)]
-        history.attempts += [replace(LOST_1, job=id), replace(DONE_2, job=id)]
-        history.jobs.append(RecordedJob(id, "done", "t2"))
+def test_a_queue_that_forgot_may_lease_again() -> None:
+    """After FLUSHALL it cannot know of the lease; and nobody has an older place."""
+    history = sound()
+    change(history.attempts, "killed/2", asked_at=20.0, leased_at=20.01)
+    history.faults = [*(history.faults or ()), Fault("flush", 15.0, 15.1, forgets=True)]
 
-    assert history.broken() == [BOUNDED]
+    assert check(history).broken() == []
+
+
+def test_an_order_that_nobody_can_know_accuses_nobody() -> None:
+    """Calls that overlap, a dequeue whose reply never came, a delay: each may explain who went first."""
+    overlapping, taken = sound(), sound()
+    swap_order(overlapping)
+    change(overlapping.enqueues, "plain", answered_at=2.05)
+    swap_order(taken)
+    taken.unknown_dequeues = [(9.0, 10.05)]
+
+    assert check(overlapping).broken() == []
+    assert check(taken).broken() == []

@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show(chaos, outcome, console)
     if options.sabotage is None:
         return int(not outcome.holds)
-    caught = BUGS[options.sabotage].caught_by.intersection(outcome.judgement.broken())
+    caught = BUGS[options.sabotage].control.caught_by.intersection(outcome.judgement.broken())
     console.print(f"{options.sabotage} was caught by: {', '.join(sorted(caught))}" if caught else "[red]NOT CAUGHT")
     return int(not caught)
 
@@ -97,12 +97,20 @@ def as_dict(chaos: Chaos, outcome: Outcome) -> dict[str, object]:
         "dead": judgement.dead,
         "planned_failures": judgement.planned_failures,
         "faults": dict(Counter(fault.kind for fault in outcome.faults)),
+        "stops": len(outcome.stops),
         "repeats": dict(judgement.repeats),
         "most_repeats_of_a_kill": judgement.most_repeats,
         "crashed": outcome.crashed,
         "holds": outcome.holds,
         "verdicts": [
-            {"name": verdict.name, "count": verdict.count, "witness": verdict.witness} for verdict in judgement.verdicts
+            {
+                "name": verdict.name,
+                "status": verdict.status,
+                "checked": verdict.checked,
+                "count": verdict.count,
+                "witness": verdict.witness or verdict.reason,
+            }
+            for verdict in judgement.verdicts.values()
         ],
     }
 
@@ -111,19 +119,24 @@ def show(chaos: Chaos, outcome: Outcome, console: Console) -> None:
     """Print the verdicts, then what happened."""
     judgement = outcome.judgement
     table = Table(title=f"chaos on {outcome.server}", title_justify="left")
-    for heading in ("promise", "held", "against it", "the first case"):
+    for heading in ("promise", "held", "looked at", "against it", "the first case"):
         table.add_column(heading)
-    for verdict in judgement.verdicts:
-        held = "[green]yes[/]" if verdict.holds else "[red]NO[/]"
-        table.add_row(verdict.name, held, str(verdict.count), verdict.witness)
+    held = {"holds": "[green]yes[/]", "broken": "[red]NO[/]", "not judged": "[yellow]not judged[/]"}
+    for verdict in judgement.verdicts.values():
+        witness = verdict.witness or verdict.reason
+        table.add_row(verdict.name, held[verdict.status], f"{verdict.checked:,}", str(verdict.count), witness)
     if outcome.crashed:
-        table.add_row("no worker ends by itself", "[red]NO[/]", str(outcome.crashed), "see the logs; keep them: --keep")
+        table.add_row(
+            "no worker ends by itself", held["broken"], "", str(outcome.crashed), "see the logs; keep them: --keep"
+        )
     console.print(table)
     made = Counter(fault.kind for fault in outcome.faults)
     lines = [
         f"{judgement.jobs:,} jobs, {judgement.runs:,} runs: {judgement.done:,} done, {judgement.dead:,} dead as "
         f"planned, {judgement.planned_failures:,} failures as planned; {outcome.took_s:.0f} s, seed {chaos.seed}",
-        "faults: " + ", ".join(f"{count} {kind}" for kind, count in made.most_common()),
+        "faults: "
+        + ", ".join(f"{count} {kind}" for kind, count in made.most_common())
+        + f"; {len(outcome.stops)} stops",
         "runs that did not count: "
         + (", ".join(f"{count} by {kind}" for kind, count in judgement.repeats.most_common()) or "none")
         + f"; at most {judgement.most_repeats} by one kill",

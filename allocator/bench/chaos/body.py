@@ -5,11 +5,10 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from allocator.bench.checker import Expected, Run
+from allocator.bench.checker import Enqueue, Run
 from allocator.domain.backoff import Backoff
 from allocator.domain.job import Job
 from allocator.supervisor.processors import Context
@@ -56,9 +55,15 @@ def draw_jobs(count: int, seed: int, lease_s: float, long_every: int) -> list[Jo
     return jobs
 
 
-def expected(job: Job) -> Expected:
-    """What the checker is to know of a job."""
-    return Expected(job.id, job.payload["failures"], job.payload["poison"], job.max_retries)
+def enqueued(job: Job) -> Enqueue:
+    """What the checker is to know of a job: it was submitted, if need be again, until that was surely accepted."""
+    return Enqueue(
+        job.id,
+        priority=job.priority,
+        max_retries=job.max_retries,
+        dies=job.payload["poison"],
+        backoff=job.backoff,
+    )
 
 
 def run(context: Context) -> str:
@@ -95,5 +100,6 @@ def read_runs(trace: Path) -> Iterator[Run]:
         if what == "started":
             begun[key] = Run(job, int(attempt), token, int(process), int(parent), float(instant))
         else:
-            begun[key] = replace(begun[key], ended=float(instant), failed=what == "failed")
+            begun[key].finished_at = float(instant)
+            begun[key].failed = what == "failed"
     yield from begun.values()

@@ -8,14 +8,21 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from allocator.bench.chaos.programs import Program, choose
-from allocator.bench.checker import Fault
+from allocator.bench.checker import Fault, Stop
 
-KILL, PAUSE, RESTART, FLUSH = "kill", "pause", "server restart", "flush"
+KILL, PAUSE, RESTART, FLUSH, STOP = "kill", "pause", "server restart", "flush", "stop"
+
+STOPPED_IN_ORDER = (0, -signal.SIGTERM)
+"""How a program may end when it is told to; the second where it was just starting up."""
 
 
 def draw_faults(kills: int, draw: random.Random, *, restarts: bool, flushes: bool) -> list[str]:
-    """The kinds of faults in the order in which they are made: to twelve kills four pauses, one restart, one flush."""
-    kinds = [KILL] * kills + [PAUSE] * max(2, kills // 3)
+    """
+    The kinds of faults in the order in which they are made.
+
+    To twelve kills four pauses, two stops, which are none but must do no harm either, one restart and one flush.
+    """
+    kinds = [KILL] * kills + [PAUSE] * max(2, kills // 3) + [STOP] * max(1, kills // 6)
     kinds += [RESTART] * (max(1, kills // 12) if restarts else 0)
     kinds += [FLUSH] * (max(1, kills // 12) if flushes else 0)
     draw.shuffle(kinds)
@@ -29,8 +36,9 @@ class Faults:
     Args:
         restart: Kills the server and starts it again.
         flush: Wipes everything that the server holds.
+        holds_queue: Whether a program holds the queue itself, which ends with it.
     Attributes:
-        made: What was done, for the checker.
+        made, stops: What was done, for the checker.
         crashed: Programs that ended by themselves, and not for want of a server.
     """
 
@@ -41,14 +49,18 @@ class Faults:
         lease_s: float,
         restart: Callable[[], None],
         flush: Callable[[], None],
+        *,
+        holds_queue: bool,
     ) -> None:
         self._programs = programs
         self._draw = draw
         self._pause_s = 1.5 * lease_s
         self._restart = restart
         self._flush = flush
+        self._holds_queue = holds_queue
         self._paused: list[tuple[Program, int, float]] = []
         self.made: list[Fault] = []
+        self.stops: list[Stop] = []
         self.crashed = 0
 
     def make(self, kind: str) -> None:
@@ -68,7 +80,9 @@ class Faults:
             case "server restart" | "flush":
                 began = time.time()
                 self._restart() if kind == RESTART else self._flush()
-                self.made.append(Fault(kind, began, time.time()))
+                self.made.append(Fault(kind, began, time.time(), forgets=kind == FLUSH))
+            case "stop":
+                self._stop()
         for program in self._programs:
             if (status := program.ended_with()) is not None:
                 # 2: it was starting while the server was down, and has said so.
@@ -86,11 +100,25 @@ class Faults:
             program.kill()
             self._settle_pauses(program)
             program.start()
-            self.made.append(Fault(KILL, began, time.time(), frozenset([pid]), program.slots))
+            self.made.append(
+                Fault(KILL, began, time.time(), frozenset([pid]), program.slots, forgets=self._holds_queue)
+            )
             return
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
             self.made.append(Fault(KILL, began, time.time(), frozenset([child]), 1))
+
+    def _stop(self) -> None:
+        """Ask a program to stop, wait until it has, and start it again."""
+        paused = [program for program, _, _ in self._paused]
+        program = self._draw.choice([program for program in self._programs if program not in paused] or self._programs)
+        # One that stands still cannot hear.
+        self._settle_pauses(program)
+        processes = frozenset([program.pid, *program.children()])
+        began = time.time()
+        status = program.stop()
+        self.stops.append(Stop(began, time.time(), processes, status in STOPPED_IN_ORDER))
+        program.start()
 
     def _resume(self, now: float) -> None:
         for program, pid, since in list(self._paused):
@@ -98,7 +126,7 @@ class Faults:
                 self._go_on(program, pid, since)
 
     def _settle_pauses(self, program: Program) -> None:
-        """Pauses in a program that was killed are over with it; its stopped children must go on in order to end."""
+        """Pauses in a program that ends are over with it; what of it is stopped must go on in order to end."""
         for paused_program, pid, since in list(self._paused):
             if paused_program is program:
                 self._go_on(program, pid, since)

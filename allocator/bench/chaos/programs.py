@@ -87,7 +87,8 @@ class Program:
         """SIGTERM, or the end of its input; gives its exit status. One that hangs is killed and gives that status."""
         assert self._process is not None
         if self._process.stdin is not None:
-            with suppress(OSError):
+            # What is being asked is answered first.
+            with self._talking, suppress(OSError):
                 self._process.stdin.close()
         elif self._process.poll() is None:
             self._process.terminate()
@@ -108,7 +109,8 @@ class Program:
             assert process is not None
             assert process.stdin is not None
             assert process.stdout is not None
-            with suppress(OSError):
+            # A ValueError: it was asked to stop meanwhile.
+            with suppress(OSError, ValueError):
                 process.stdin.write(line + b"\n")
                 process.stdin.flush()
                 if answer := process.stdout.readline():

@@ -1,7 +1,6 @@
 """A chaos run from its first job to the verdicts."""
 
 import random
-import signal
 import tempfile
 import threading
 import time
@@ -14,11 +13,11 @@ from typing import Protocol
 import redis
 from sqlalchemy import make_url
 
-from allocator.bench.chaos.body import draw_jobs, expected, read_runs
-from allocator.bench.chaos.faults import Faults, draw_faults
+from allocator.bench.chaos.body import draw_jobs, enqueued, read_runs
+from allocator.bench.chaos.faults import STOPPED_IN_ORDER, Faults, draw_faults
 from allocator.bench.chaos.programs import Gone, Program, in_process_program, submit_to, worker_programs
 from allocator.bench.chaos.records import read_records
-from allocator.bench.checker import Fault, Judgement, check
+from allocator.bench.checker import Fault, History, Judgement, Stop, check
 from allocator.bench.scratch import scratch_name
 from allocator.domain.errors import AllocatorError
 from allocator.domain.job import Job
@@ -32,9 +31,6 @@ PAUSE_BETWEEN_S = (0.1, 1.0)
 
 FINISH_S = 120.0
 """For what is left to be submitted once the faults are over."""
-
-_IN_ORDER = (0, -signal.SIGTERM)
-"""How a program may end when it is told to; the second where it was just starting up."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +69,7 @@ class Outcome:
 
     judgement: Judgement
     faults: list[Fault]
+    stops: list[Stop]
     crashed: int
     took_s: float
     server: str
@@ -99,8 +96,8 @@ class System(Protocol):
         """Wipe everything that the server holds."""
         ...
 
-    def left(self, within_s: float) -> int:
-        """Jobs that still wait or are leased in the queue after this time at most."""
+    def left(self, within_s: float) -> int | None:
+        """Jobs that still wait or are leased in the queue after this time at most; None: nobody can tell."""
         ...
 
 
@@ -130,7 +127,9 @@ def _run(chaos: Chaos, folder: Path, system: System, say: Callable[[str, int, in
     began = time.time()
     submitter = Submitter(system.submit, jobs)
     submitter.start()
-    faults = Faults(system.programs, draw, chaos.lease_s, lambda: _restart(server), system.flush)
+    faults = Faults(
+        system.programs, draw, chaos.lease_s, lambda: _restart(server), system.flush, holds_queue=server is None
+    )
     try:
         for number, kind in enumerate(kinds, 1):
             # A share of the jobs for each fault and one ahead, so that none of them finds everything idle.
@@ -141,15 +140,27 @@ def _run(chaos: Chaos, folder: Path, system: System, say: Callable[[str, int, in
         faults.end()
         submitter.finish(FINISH_S)
         left = _drain(chaos, system, len(jobs), say)
-        crashed = faults.crashed + sum(program.stop() not in _IN_ORDER for program in system.programs)
+        crashed = faults.crashed + sum(program.stop() not in STOPPED_IN_ORDER for program in system.programs)
     finally:
         submitter.abandon()
         for program in system.programs:
             program.kill()
     took_s = time.time() - began
-    recorded_jobs, attempts = read_records(system.store)
-    judgement = check(map(expected, jobs), read_runs(folder / "trace"), recorded_jobs, attempts, faults.made, left)
-    return Outcome(judgement, faults.made, crashed, took_s, "in process" if server is None else server.describe())
+    records, attempts = read_records(system.store, chaos.lease_s)
+    judgement = check(
+        History(
+            [enqueued(job) for job in jobs],
+            attempts=attempts,
+            runs=list(read_runs(folder / "trace")),
+            records=records,
+            faults=faults.made,
+            stops=faults.stops,
+            left=left,
+            fenced_by_queue=False,
+        )
+    )
+    where = "in process" if server is None else server.describe()
+    return Outcome(judgement, faults.made, faults.stops, crashed, took_s, where)
 
 
 def _restart(server: Server | None) -> None:
@@ -158,7 +169,7 @@ def _restart(server: Server | None) -> None:
     server.start()
 
 
-def _drain(chaos: Chaos, system: System, total: int, say: Callable[[str, int, int], None]) -> int:
+def _drain(chaos: Chaos, system: System, total: int, say: Callable[[str, int, int], None]) -> int | None:
     """Wait until everything has ended in the store, and in the queue; gives what the queue has left."""
     least = total + 1
     deadline = 0.0
@@ -266,11 +277,11 @@ class _InProcess:
     def flush(self) -> None:
         raise NotImplementedError("a queue in another process cannot be wiped; its program is killed instead")
 
-    def left(self, within_s: float) -> int:
+    def left(self, within_s: float) -> int | None:
         try:
             return int(self.programs[0].ask(f"drain {within_s:g}".encode()))
         except Gone:
-            return -1
+            return None
 
 
 @contextmanager

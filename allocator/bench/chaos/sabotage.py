@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from allocator.bench.checker import DRAINED, EXPLAINED, LOST, NO_STALE_END, RETRIED
+from allocator.bench.checker.controls import CONTROLS, Control
 from allocator.domain.lease import Lease
 from allocator.persistence import Ending, Store
 from allocator.supervisor import leases, pools, reconciler, supervisor
@@ -25,11 +25,11 @@ class Bug:
 
     Args:
         build: Builds it into this process.
-        caught_by: Names of the verdicts that may show it; one of them must.
+        control: What it breaks, and the promises that must show it.
     """
 
     build: Callable[[], None]
-    caught_by: frozenset[str]
+    control: Control
 
 
 def _ack_before_run() -> None:
@@ -91,12 +91,12 @@ def _expiry_ignored() -> None:
 
 
 BUGS = {
-    "ack-before-run": Bug(_ack_before_run, frozenset([LOST])),
-    "no-token": Bug(_no_token, frozenset([NO_STALE_END])),
-    "swallowed-retry": Bug(_swallowed_retry, frozenset([RETRIED])),
-    "expiry-ignored": Bug(_expiry_ignored, frozenset([LOST, DRAINED])),
-    "reconciler-off": Bug(_reconciler_off, frozenset([LOST])),
-    "lease-keeper-off": Bug(_lease_keeper_off, frozenset([EXPLAINED])),
+    "ack-before-run": Bug(_ack_before_run, CONTROLS["ack before run"]),
+    "no-token": Bug(_no_token, CONTROLS["no token on ack"]),
+    "swallowed-retry": Bug(_swallowed_retry, CONTROLS["swallowed retry"]),
+    "expiry-ignored": Bug(_expiry_ignored, CONTROLS["expiry ignored"]),
+    "reconciler-off": Bug(_reconciler_off, CONTROLS["reconciler off"]),
+    "lease-keeper-off": Bug(_lease_keeper_off, CONTROLS["lease keeper off"]),
 }
 
 

@@ -1,0 +1,64 @@
+"""Leases of a job, one after the other: none begins while another runs, and none is ended by another's holder."""
+
+from collections import Counter
+from itertools import pairwise
+from math import isnan, nan
+
+from allocator.bench.checker.case import ENDS, Case, said
+from allocator.bench.checker.history import Attempt
+from allocator.bench.checker.verdicts import Judgement, Promise
+
+
+def judge_leases(case: Case, judgement: Judgement) -> None:
+    """OVERLAP, and what instants tell of STALE."""
+    overlap = judgement[Promise.OVERLAP]
+    if len(case.by_token) < len(case.history.attempts or ()):
+        for token, count in Counter(attempt.token for attempt in case.history.attempts or ()).items():
+            if count > 1:
+                overlap.against(f"the token {token} was given {count} times")
+    for job, attempts in case.attempts.items():
+        for earlier, later in pairwise(attempts):
+            _judge_pair(case, judgement, job, earlier, later)
+        last = attempts[-1]
+        if last.leased_at == last.leased_at:
+            overlap.checked += 1
+        else:
+            overlap.unknown += 1
+        if case.history.fenced_by_queue and last.taken and last.outcome in ENDS:
+            judgement[Promise.STALE].checked += 1
+
+
+def _judge_pair(case: Case, judgement: Judgement, job: str, earlier: Attempt, later: Attempt) -> None:
+    overlap, stale = judgement[Promise.OVERLAP], judgement[Promise.STALE]
+    again_at = later.leased_at + case.history.clock_error_s
+    held_until = _held_until(earlier)
+    if not case.faults.forgot(earlier.leased_at, later.leased_at):
+        if isnan(held_until) or isnan(again_at):
+            overlap.unknown += 1
+        else:
+            overlap.checked += 1
+            if again_at < held_until:
+                overlap.against(
+                    f"job {job}: {said(earlier)} had its lease from {earlier.leased_at:.3f} until {held_until:.3f} at "
+                    f"least, {said(later)} was leased at {later.leased_at:.3f}"
+                )
+                return
+    if not case.history.fenced_by_queue or not earlier.taken or earlier.outcome not in ENDS:
+        return
+    if isnan(earlier.told_at) or isnan(again_at):
+        stale.unknown += 1
+        return
+    stale.checked += 1
+    if again_at < earlier.told_at:
+        case.stale.add(earlier.token)
+        stale.against(
+            f"job {job}: {said(later)} was leased at {later.leased_at:.3f}; that {said(earlier)} was "
+            f"{earlier.outcome}, told at {earlier.told_at:.3f}, was taken all the same"
+        )
+
+
+def _held_until(attempt: Attempt) -> float:
+    """Until when it surely had its lease, unless the queue forgot it; NaN if that is not known."""
+    if attempt.outcome in ENDS and attempt.taken is not False:
+        return nan if isnan(attempt.told_at) or isnan(attempt.expires_at) else min(attempt.told_at, attempt.expires_at)
+    return attempt.expires_at

@@ -1,0 +1,85 @@
+"""Attempts of a job, counted: as many as it was allowed, then dead, once, for the reason it failed with last."""
+
+from itertools import pairwise
+
+from allocator.bench.checker.case import CHARGED, ENDS, Case, said
+from allocator.bench.checker.history import Attempt, Letter
+from allocator.bench.checker.verdicts import Judgement, Promise
+
+
+def judge_retries(case: Case, judgement: Judgement) -> None:
+    """RETRIED, for jobs that were enqueued once and not put back by hand."""
+    if case.history.attempts is None:
+        return
+    retried = judgement[Promise.RETRIED]
+    letters = {letter.job: letter for letter in case.history.letters or ()}
+    unseen = bool(case.history.unknown_dequeues)
+    for job in case.enqueues:
+        enqueue = case.single(job)
+        if enqueue is None or enqueue.taken is False:
+            continue
+        attempts = case.attempts.get(job, [])
+        state = case.state(job)
+        if state is None:
+            retried.unknown += 1
+        elif enqueue.max_retries is not None:
+            retried.checked += 1
+            if problem := _wrong_end(case, attempts, state, enqueue.max_retries, letters.get(job), unseen):
+                retried.against(f"job {job} {problem}")
+                continue
+        if case.history.fenced_by_queue and not unseen:
+            _judge_numbers(case, judgement, job, attempts)
+
+
+def _wrong_end(
+    case: Case, attempts: list[Attempt], state: str, max_retries: int, letter: Letter | None, unseen: bool
+) -> str:
+    """What does not fit: the end of a job and its attempts; empty if all does."""
+    charged = [attempt for attempt in attempts if attempt.outcome in CHARGED or attempt.taken is False]
+    # Of what the store or a client knows as lost, the queue may have forgotten all; what was told failed, it was told.
+    failed = [attempt for attempt in charged if attempt.taken and attempt.outcome != "lost"]
+    buried = [attempt for attempt in failed if attempt.outcome == "buried"]
+    allowed = max_retries + 1
+    if state != "dead":
+        if buried:
+            return f"was given up by {said(buried[0])}, and is {state or 'gone'}"
+        if len(failed) >= allowed:
+            return f"failed {len(failed)} times, was allowed {allowed} attempts, and is {state or 'gone'}"
+        return ""
+    if len(buried) > 1:
+        return f"died {len(buried)} times: {said(buried[0])}, {said(buried[1])}"
+    if len(failed) > allowed:
+        return f"failed {len(failed)} times; it was allowed {allowed} attempts"
+    known = letter.attempt_count if letter is not None else None if unseen else len(charged)
+    may_be_buried = any(attempt.outcome == "buried" and attempt.taken is not False for attempt in attempts)
+    if known is not None and known < allowed and not may_be_buried and not (unseen and letter is None):
+        return f"was given up after {known} failed attempts; it was allowed {allowed}"
+    return _wrong_error(case, attempts[-1] if attempts else None, letter)
+
+
+def _wrong_error(case: Case, last: Attempt | None, letter: Letter | None) -> str:
+    """A dead letter tells the error of the attempt that was its last."""
+    if last is None or last.error is None or not last.taken or last.outcome not in ("failed", "buried"):
+        return ""
+    record = case.records.get(last.job)
+    error = letter.error if letter is not None else record.error if record is not None else None
+    if error is None or error == last.error:
+        return ""
+    return f"died of {last.error!r} in {said(last)}, and is kept with the error {error!r}"
+
+
+def _judge_numbers(case: Case, judgement: Judgement, job: str, attempts: list[Attempt]) -> None:
+    """Attempts count on after one that is charged, and stay after one that is not."""
+    retried = judgement[Promise.RETRIED]
+    for earlier, later in pairwise(attempts):
+        is_told = earlier.outcome in ENDS and earlier.taken is True and earlier.token not in case.stale
+        if not (earlier.number and later.number) or not (is_told or earlier.outcome == "lost"):
+            continue
+        if case.faults.forgot(earlier.leased_at, later.leased_at):
+            continue
+        retried.checked += 1
+        if later.number != earlier.number + (earlier.outcome in CHARGED):
+            retried.against(
+                f"job {job}: attempt {later.number} followed {earlier.number}, which was {earlier.outcome} (tokens "
+                f"{earlier.token}, {later.token})"
+            )
