@@ -123,7 +123,10 @@ MUTATIONS: list[tuple[str, Promise, Mutation]] = [
     (
         "leased while leased",
         Promise.OVERLAP,
-        lambda history: change(history.attempts, "killed/2", asked_at=20.0, leased_at=20.01),
+        lambda history: (
+            change(history.attempts, "killed/2", asked_at=20.0, leased_at=20.01),
+            change(history.runs, "killed/2", started_at=20.02),
+        ),
     ),
     ("given up too early", Promise.RETRIED, lambda history: change(history.letters, "dead", attempt_count=1)),
     ("another last error", Promise.RETRIED, lambda history: change(history.letters, "dead", error="odd")),
@@ -133,12 +136,18 @@ MUTATIONS: list[tuple[str, Promise, Mutation]] = [
     (
         "before the backoff was over",
         Promise.DUE,
-        lambda history: change(history.attempts, "retried/2", asked_at=11.4, leased_at=11.41),
+        lambda history: (
+            change(history.attempts, "retried/2", asked_at=11.4, leased_at=11.41),
+            change(history.runs, "retried/2", started_at=11.42),
+        ),
     ),
     (
         "before the delay was over",
         Promise.DUE,
-        lambda history: change(history.attempts, "later", asked_at=24.0, leased_at=24.01, due_at=nan),
+        lambda history: (
+            change(history.attempts, "later", asked_at=24.0, leased_at=24.01, due_at=nan),
+            change(history.runs, "later", started_at=24.02),
+        ),
     ),
     ("before its lease", Promise.DUE, lambda history: change(history.runs, "plain", started_at=10.0)),
     (
@@ -290,6 +299,7 @@ def test_a_queue_that_forgot_may_lease_again() -> None:
     """After FLUSHALL it cannot know of the lease; and nobody has an older place."""
     history = sound()
     change(history.attempts, "killed/2", asked_at=20.0, leased_at=20.01)
+    change(history.runs, "killed/2", started_at=20.02)
     history.faults = [*(history.faults or ()), Fault("flush", 15.0, 15.1, forgets=True)]
 
     assert check(history).broken() == []

@@ -7,7 +7,8 @@ starting and importing for each would cost more than everything else here; befor
 
     python -m tests.faults.killed_client URL NAME FOLDER FIRST_SEED COUNT
 
-Each client writes FOLDER/SEED.log: JSON lines, before each call what it is about to do, after it what came of it.
+Each client writes FOLDER/SEED.log: JSON lines, before each call what it is about to do, after it what came of it, and
+when. `tests.faults.logs` reads them.
 """
 
 import importlib
@@ -73,7 +74,8 @@ class Client:
         getattr(self, operation)()
 
     def _write(self, line: dict[str, Any]) -> None:
-        os.write(self._log, json.dumps(line).encode() + b"\n")
+        # The epoch, for it is on one machine the clock of server and clients alike.
+        os.write(self._log, json.dumps({**line, "at": time.time()}).encode() + b"\n")
         os.write(self._beat, b".")
 
     def _intend(self, operation: str, **facts: Any) -> None:
@@ -99,7 +101,8 @@ class Client:
         )
 
     def _enqueue(self, operation: str, jobs: list[Job]) -> None:
-        self._intend(operation, jobs=[(job.id, job.payload["mark"]) for job in jobs])
+        jobs_told = [(job.id, job.payload["mark"], job.priority, job.max_retries, job.delay) for job in jobs]
+        self._intend(operation, jobs=jobs_told)
         stored = [self.queue.enqueue(jobs[0])] if operation == "enqueue" else self.queue.enqueue_many(jobs)
         self._record(stored=[(job.id, job.payload["mark"]) for job in stored])
 
@@ -118,7 +121,12 @@ class Client:
         limit = self.random.randint(1, 8)
         self._intend("dequeue_many", limit=limit)
         leases = self.queue.dequeue_many(limit, timeout=0)
-        self._record(leased=[(lease.job.id, lease.token) for lease in leases])
+        self._record(
+            leased=[
+                (lease.job.id, lease.token, lease.attempt, lease.leased_at, lease.expires_at, lease.due_at)
+                for lease in leases
+            ]
+        )
         self.held += leases
 
     def _take_held(self, most: int) -> list[Lease]:
@@ -132,25 +140,24 @@ class Client:
         nacks = [Nack(lease, "at random", delay=self.random.choice((None, 0.0))) for lease in failed]
         nacks = [nack._replace(dead=self.random.random() < 0.3) for nack in nacks]
         releases = [Release(lease, self.random.choice((0.0, 0.01))) for lease in given_back]
-        self._intend(
-            "settle",
-            acks=[(lease.job.id, lease.token) for lease in acks],
-            others=[(lease.job.id, lease.token) for lease in failed + given_back],
-        )
+        self._tell(acks, nacks, releases)
+
+    def _tell(self, acks: list[Lease], nacks: list[Nack], releases: list[Release]) -> None:
+        ends = [(lease.token, "done", None) for lease in acks]
+        ends += [(nack.lease.token, "buried" if nack.dead else "failed", nack.delay) for nack in nacks]
+        ends += [(release.lease.token, "released", release.delay) for release in releases]
+        self._intend("settle", ends=ends)
         lost = self.queue.settle(acks, nacks, releases)
         self._record(lost=[lease.token for lease in lost])
 
     def extend(self) -> None:
         leases = self.held[:4]
-        self._intend("extend", leases=[(lease.job.id, lease.token) for lease in leases])
-        lost = self.queue.extend_many(leases, self.random.choice((LEASE_S, 2 * LEASE_S)))
-        self._record(lost=[lease.token for lease in lost])
+        self._intend("extend")
+        lost = {lease.token for lease in self.queue.extend_many(leases, self.random.choice((LEASE_S, 2 * LEASE_S)))}
+        self._record(kept=[(lease.token, lease.expires_at) for lease in leases if lease.token not in lost])
 
     def release(self) -> None:
-        leases = self._take_held(1)
-        self._intend("settle", acks=[], others=[(lease.job.id, lease.token) for lease in leases])
-        lost = self.queue.settle(releases=leases)
-        self._record(lost=[lease.token for lease in lost])
+        self._tell([], [], [Release(lease) for lease in self._take_held(1)])
 
     def cancel(self) -> None:
         job_id = self.random.choice(self.ids) if self.ids else "never-made"

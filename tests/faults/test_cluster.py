@@ -11,7 +11,7 @@ from allocator import Job, LeaseLost, Nack
 from allocator.queue.base import Queue
 from allocator.services import Server
 from tests.faults import servers
-from tests.faults.checker import redis_layout
+from tests.faults.layout import redis_layout
 from tests.faults.load import Load
 from tests.faults.running import until
 

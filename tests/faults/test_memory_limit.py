@@ -10,7 +10,7 @@ from allocator import Job, Nack, QueueFull, Release
 from allocator.queue.base import Queue
 from allocator.services import Server
 from tests.faults import servers
-from tests.faults.checker import read_layout
+from tests.faults.layout import read_layout
 
 pytestmark = pytest.mark.faults
 

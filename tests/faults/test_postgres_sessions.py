@@ -12,8 +12,8 @@ from allocator import Job
 from allocator.queue.base import Queue
 from allocator.queue.postgres import PostgresQueue
 from allocator.services import Server
-from tests.faults.checker import read_layout
 from tests.faults.killed_client import Client
+from tests.faults.layout import read_layout
 from tests.faults.load import Load
 from tests.faults.running import Running
 

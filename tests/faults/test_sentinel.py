@@ -12,7 +12,7 @@ from allocator import Job
 from allocator.queue.base import Queue
 from allocator.services import Server, free_port, open_server, redis_answers
 from tests.faults import servers
-from tests.faults.checker import redis_layout
+from tests.faults.layout import redis_layout
 from tests.faults.load import Load
 from tests.faults.running import until
 

@@ -13,7 +13,7 @@ from allocator import Job, NewerVersion, QueueDamaged, QueueUnavailable, open_qu
 from allocator.queue.base import Queue
 from allocator.services import Server, free_port
 from tests.faults import servers
-from tests.faults.checker import read_layout
+from tests.faults.layout import read_layout
 from tests.faults.running import raised_within
 
 pytestmark = pytest.mark.faults

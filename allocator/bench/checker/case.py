@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from math import inf
+from math import inf, isnan
 from typing import Protocol, TypeVar
 
 from allocator.bench.checker.history import Attempt, Enqueue, Fault, History, Layout, Record, Removal, Run
@@ -61,6 +61,15 @@ class Case:
             return "" if record is None else record.state
         return None if self.places is None else self.places.get(job, "")
 
+    def had_at(self, attempt: Attempt) -> float:
+        """When the holder of a lease had it, for sure."""
+        if not isnan(attempt.given_at):
+            return attempt.given_at
+        for run in self.runs.get(attempt.job, ()):
+            if run.token == attempt.token and not isnan(run.started_at):
+                return run.started_at
+        return attempt.leased_at
+
     def single(self, job: str) -> Enqueue | None:
         """The only call that enqueued a job, if nobody touched the job but those who leased it."""
         enqueues = self.enqueues.get(job, ())
@@ -85,7 +94,7 @@ class Faults:
     def hit(self, run: Run, leased_at: float, until: float = inf) -> Fault | None:
         """The first fault that hit the run's process, or everything, between its lease and the time to settle it."""
         begin = leased_at if leased_at < run.started_at else run.started_at
-        end = inf if run.finished_at != run.finished_at else run.finished_at + self._settle_within_s
+        end = inf if isnan(run.finished_at) else run.finished_at + self._settle_within_s
         end = min(end, until)
         hits = [
             fault
@@ -116,7 +125,7 @@ def _by_job(things: Iterable[T]) -> dict[str, list[T]]:
 
 def _leased(attempt: Attempt) -> float:
     # Without an instant it comes last, where nothing is concluded from its place.
-    return attempt.leased_at if attempt.leased_at == attempt.leased_at else inf
+    return inf if isnan(attempt.leased_at) else attempt.leased_at
 
 
 def said(attempt: Attempt) -> str:

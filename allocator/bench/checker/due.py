@@ -15,15 +15,17 @@ def judge_due(case: Case, judgement: Judgement) -> None:
     for job, attempts in case.attempts.items():
         enqueue = case.single(job)
         if enqueue is not None and enqueue.delay_s > 0:
-            _judge_start(judgement, attempts[0], enqueue.asked_at + enqueue.delay_s - early_s, "as it was enqueued")
+            _judge_start(
+                case, judgement, attempts[0], enqueue.asked_at + enqueue.delay_s - early_s, "as it was enqueued"
+            )
         for attempt in attempts:
             if not isnan(attempt.due_at):
-                _judge_start(judgement, attempt, attempt.due_at - early_s, "as its lease says")
+                _judge_start(case, judgement, attempt, attempt.due_at - early_s, "as its lease says")
         for earlier, later in pairwise(attempts):
             delay_s = _delay_s(earlier, enqueue)
             if not isnan(delay_s) and not _disturbed(case, earlier, later):
                 when = f"{delay_s:g} s after {said(earlier)} was {earlier.outcome}"
-                _judge_start(judgement, later, earlier.told_at + delay_s - early_s, when)
+                _judge_start(case, judgement, later, earlier.told_at + delay_s - early_s, when)
     for run in case.history.runs or ():
         own = case.by_token.get(run.token)
         if own is None or isnan(own.leased_at) or isnan(run.started_at):
@@ -56,13 +58,11 @@ def _disturbed(case: Case, earlier: Attempt, later: Attempt) -> bool:
     return not runs or case.faults.hit(runs[0], earlier.leased_at, later.leased_at) is not None
 
 
-def _judge_start(judgement: Judgement, attempt: Attempt, not_before: float, why: str) -> None:
-    due = judgement[Promise.DUE]
-    if isnan(not_before) or isnan(attempt.leased_at):
+def _judge_start(case: Case, judgement: Judgement, attempt: Attempt, not_before: float, why: str) -> None:
+    due, had_at = judgement[Promise.DUE], case.had_at(attempt)
+    if isnan(not_before) or isnan(had_at):
         due.unknown += 1
         return
     due.checked += 1
-    if attempt.leased_at < not_before:
-        due.against(
-            f"job {attempt.job}: {said(attempt)} was leased at {attempt.leased_at:.3f}, due at {not_before:.3f} ({why})"
-        )
+    if had_at < not_before:
+        due.against(f"job {attempt.job}: {said(attempt)} began at {had_at:.3f}, due at {not_before:.3f} ({why})")

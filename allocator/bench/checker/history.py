@@ -63,7 +63,8 @@ class Attempt(msgspec.Struct, gc=False):
             running: not yet.
         taken: Whether what was said was accepted; False where the lease was lost, None where the reply never came.
         asked_at: When the call was made that gave the lease.
-        leased_at: When it was given.
+        leased_at: When it was given, as the server says; servers may look at the clock when a call begins.
+        given_at: When its holder had it, for sure. NaN: when the run began, or else at `leased_at`.
         told_at: When its holder set out to tell its end.
         expires_at: When it would have run out, as last extended.
         delay_s: Asked for with a failure or release; NaN: the backoff.
@@ -79,6 +80,7 @@ class Attempt(msgspec.Struct, gc=False):
     told_at: float = nan
     expires_at: float = nan
     asked_at: float = nan
+    given_at: float = nan
     due_at: float = nan
     delay_s: float = nan
     error: str | None = None

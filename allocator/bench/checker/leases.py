@@ -20,17 +20,17 @@ def judge_leases(case: Case, judgement: Judgement) -> None:
         for earlier, later in pairwise(attempts):
             _judge_pair(case, judgement, job, earlier, later)
         last = attempts[-1]
-        if last.leased_at == last.leased_at:
-            overlap.checked += 1
-        else:
+        if isnan(last.leased_at):
             overlap.unknown += 1
+        else:
+            overlap.checked += 1
         if case.history.fenced_by_queue and last.taken and last.outcome in ENDS:
             judgement[Promise.STALE].checked += 1
 
 
 def _judge_pair(case: Case, judgement: Judgement, job: str, earlier: Attempt, later: Attempt) -> None:
     overlap, stale = judgement[Promise.OVERLAP], judgement[Promise.STALE]
-    again_at = later.leased_at + case.history.clock_error_s
+    again_at = case.had_at(later) + case.history.clock_error_s
     held_until = _held_until(earlier)
     if not case.faults.forgot(earlier.leased_at, later.leased_at):
         if isnan(held_until) or isnan(again_at):
@@ -40,7 +40,7 @@ def _judge_pair(case: Case, judgement: Judgement, job: str, earlier: Attempt, la
             if again_at < held_until:
                 overlap.against(
                     f"job {job}: {said(earlier)} had its lease from {earlier.leased_at:.3f} until {held_until:.3f} at "
-                    f"least, {said(later)} was leased at {later.leased_at:.3f}"
+                    f"least, {said(later)} was leased by {case.had_at(later):.3f}"
                 )
                 return
     if not case.history.fenced_by_queue or not earlier.taken or earlier.outcome not in ENDS:
@@ -52,7 +52,7 @@ def _judge_pair(case: Case, judgement: Judgement, job: str, earlier: Attempt, la
     if again_at < earlier.told_at:
         case.stale.add(earlier.token)
         stale.against(
-            f"job {job}: {said(later)} was leased at {later.leased_at:.3f}; that {said(earlier)} was "
+            f"job {job}: {said(later)} was leased by {case.had_at(later):.3f}; that {said(earlier)} was "
             f"{earlier.outcome}, told at {earlier.told_at:.3f}, was taken all the same"
         )
 
