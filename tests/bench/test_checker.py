@@ -85,6 +85,7 @@ def swap_order(history: History) -> None:
     change(history.attempts, "plain/1", asked_at=10.2, leased_at=10.21)
     change(history.attempts, "retried/1", asked_at=10.1, leased_at=10.11)
     change(history.runs, "plain/1", started_at=10.22)
+    change(history.runs, "retried/1", started_at=10.12)
 
 
 MUTATIONS: list[tuple[str, Promise, Mutation]] = [

@@ -2,11 +2,12 @@
 
 import threading
 import time
-from collections import Counter
+from math import inf
 from types import TracebackType
 from typing import Self
 
 from allocator import Job
+from allocator.bench.checker import Attempt, Enqueue, History, Judgement, check
 from allocator.queue.base import Queue
 from tests.faults.running import LONG_S, Running, until
 
@@ -16,14 +17,14 @@ class Load:
     Two producers, one by one and in lists, and two consumers, each in a thread. A context manager.
 
     Attributes:
-        accepted: (job id, monotonic time of the reply) of each job that a call to enqueue has returned.
-        done: (job id, attempt) of each lease whose ack was taken.
+        accepted: Each job that a call to enqueue has returned.
+        done: Each lease, with whether its ack was taken.
     """
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
-        self.accepted: list[tuple[str, float]] = []
-        self.done: list[tuple[str, int]] = []
+        self.accepted: list[Enqueue] = []
+        self.done: list[Attempt] = []
         self._stop_producing = threading.Event()
         self._stop_consuming = threading.Event()
         self._producers = [Running(self._produce, "one", 1), Running(self._produce, "list", 20)]
@@ -43,16 +44,26 @@ class Load:
         # The pause keeps the backlog from growing for as long as a slow machine takes.
         while not self._stop_producing.wait(0.001 * size):
             jobs = [Job(type="faults", id=f"{name}-{number + n}", payload={"n": n}) for n in range(size)]
+            # The epoch, for it is on one machine the clock of server and clients alike.
+            asked_at = time.time()
             stored = [self.queue.enqueue(jobs[0])] if size == 1 else self.queue.enqueue_many(jobs)
-            now = time.monotonic()
-            self.accepted += [(job.id, now) for job in stored]
+            answered_at = time.time()
+            self.accepted += [Enqueue(job.id, True, asked_at, answered_at) for job in stored]
             number += size
 
     def _consume(self, limit: int) -> None:
         while not self._stop_consuming.is_set():
+            asked_at = time.time()
             leases = self.queue.dequeue_many(limit, timeout=0.1)
+            given_at = time.time()
             lost = {lease.token for lease in self.queue.settle(acks=leases)}
-            self.done += [(lease.job.id, lease.attempt) for lease in leases if lease.token not in lost]
+            self.done += [
+                Attempt(
+                    *(lease.job.id, lease.token, "done", lease.attempt, lease.token not in lost),
+                    *(lease.leased_at, given_at, lease.expires_at, asked_at, given_at),
+                )
+                for lease in leases
+            ]
 
     def check(self) -> None:
         """Raise what a thread has raised."""
@@ -86,11 +97,23 @@ class Load:
         for consumer in self._consumers:
             consumer.result()
 
-    def lost(self) -> list[tuple[str, float]]:
-        """Accepted and never done."""
-        done = {job_id for job_id, _ in self.done}
-        return [entry for entry in self.accepted if entry[0] not in done]
+    def history(self, before: float = inf) -> History:
+        """
+        What the clients did, and what the queue, which nobody else uses, says of it.
 
-    def doubled(self) -> list[str]:
-        """Done more than once."""
-        return [job_id for job_id, count in Counter(job_id for job_id, _ in self.done).items() if count > 1]
+        Args:
+            before: Only what was accepted before this.
+        """
+        accepted = [enqueue for enqueue in self.accepted if enqueue.answered_at < before]
+        counts, found = self.queue.counts(), self.queue.find(sorted(enqueue.job for enqueue in accepted))
+        return History(
+            accepted,
+            attempts=self.done,
+            counts=counts,
+            found={job: str(state) for job, state in found.items()},
+            left=counts["ready"] + counts["scheduled"] + counts["leased"],
+        )
+
+    def judge(self) -> Judgement:
+        """Whether each job was accepted and done exactly once, in its turn."""
+        return check(self.history())

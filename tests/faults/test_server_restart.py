@@ -51,11 +51,9 @@ def test_killed_under_load(own_server: Server, name: str, opened: Callable[..., 
             blocked = Running(idle.dequeue, None)
         load.finish()
 
-    assert not load.lost()
-    assert not load.doubled()
+    assert load.judge().told() == []
     # No reply was lost for good: nobody had to wait for a lease to expire.
-    assert {attempt for _, attempt in load.done} == {1}
-    assert queue.counts()["done"] == len(load.accepted) == len(load.done)
+    assert {attempt.number for attempt in load.done} == {1}
     idle.close()
     assert blocked.result(within_s=5.0) is None
     assert not read_layout(own_server, name).problems
@@ -71,9 +69,7 @@ def test_stopped_and_started_in_peace(own_server: Server, name: str, opened: Cal
         load.await_done(200, within_s=5.0)
         load.finish()
 
-    assert not load.lost()
-    assert not load.doubled()
-    assert queue.counts()["done"] == len(load.accepted)
+    assert load.judge().told() == []
 
 
 def test_jobs_in_every_state_outlive_a_kill(own_server: Server, name: str, opened: Callable[..., Queue]) -> None:
@@ -115,9 +111,7 @@ def pause_under_load(server: Server, name: str, opened: Callable[..., Queue], pa
         load.finish()
 
     # What stood in the sockets of the server was carried out when it went on, and again by the repeats.
-    assert not load.lost()
-    assert not load.doubled()
-    assert queue.counts()["done"] == len(load.accepted) == len(load.done)
+    assert load.judge().told() == []
     assert not read_layout(server, name).problems
 
 

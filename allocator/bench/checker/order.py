@@ -29,7 +29,8 @@ def judge_order(case: Case, judgement: Judgement) -> None:
     waiting.reverse()
     heap: list[tuple[int, float, float, str]] = []
     for attempt in leased:
-        while disturbed and disturbed[-1][0] <= attempt.leased_at:
+        had_at = case.had_at(attempt)
+        while disturbed and disturbed[-1][0] <= had_at:
             # Whoever waited may have been taken, or have a new place.
             forgotten_until = disturbed.pop()[1]
             heap.clear()
@@ -37,7 +38,7 @@ def judge_order(case: Case, judgement: Judgement) -> None:
                 waiting.pop()
         while waiting and waiting[-1][0] < attempt.asked_at:
             heapq.heappush(heap, waiting.pop()[1])
-        while heap and heap[0][2] <= attempt.leased_at:
+        while heap and heap[0][2] <= had_at:
             heapq.heappop(heap)
         enqueue = case.single(attempt.job)
         if enqueue is None or isnan(enqueue.asked_at):
@@ -47,8 +48,8 @@ def judge_order(case: Case, judgement: Judgement) -> None:
             rank, answered_at, later_at, job = heap[0]
             until = "for ever" if later_at == inf else f"until {later_at:.3f} at least"
             order.against(
-                f"job {attempt.job} (priority {enqueue.priority}, enqueued at {enqueue.asked_at:.3f}) was leased at "
-                f"{attempt.leased_at:.3f}; job {job} (priority {-rank}, enqueued by {answered_at:.3f}) waited {until}"
+                f"job {attempt.job} (priority {enqueue.priority}, enqueued at {enqueue.asked_at:.3f}) was leased by "
+                f"{had_at:.3f}; job {job} (priority {-rank}, enqueued by {answered_at:.3f}) waited {until}"
             )
 
 
@@ -63,7 +64,7 @@ def _evidence(case: Case) -> tuple[list[tuple[float, tuple[int, float, float, st
         attempts = case.attempts.get(job, ())
         first = attempts[0] if attempts else None
         asked_at = nan if first is None else first.asked_at
-        if first is not None and not isnan(asked_at) and not isnan(first.leased_at):
+        if first is not None and not isnan(asked_at) and not isnan(case.had_at(first)):
             leased.append(first)
         if enqueue.taken is not True or enqueue.delay_s > 0 or isnan(enqueue.answered_at):
             continue
