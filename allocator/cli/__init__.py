@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 import allocator
+from allocator.cli.bench import bench
 from allocator.cli.dlq import dlq
 from allocator.cli.jobs import jobs
 from allocator.cli.options import settings
-from allocator.cli.passing import bench, services
 from allocator.cli.serve import serve
+from allocator.cli.services import services
 from allocator.cli.status import StatusCommand, status
 from allocator.cli.worker import worker
 from allocator.domain.errors import AllocatorError
@@ -28,11 +29,11 @@ app.command(cls=StatusCommand)(status)
 app.add_typer(dlq, name="dlq")
 app.add_typer(jobs, name="jobs")
 
-# Rooms with a command line of their own get the arguments as they are.
-for passed_on in (bench, services):
-    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)(
-        passed_on
-    )
+app.add_typer(bench, name="bench")
+# What has a command line of its own gets the arguments as they are.
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)(
+    services
+)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,67 @@
+"""Two arms side by side: interleaved runs of one workload, with the first arm measured twice."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from allocator.bench.runs.run import Run
+from allocator.bench.runs.running import Progress, run
+from allocator.bench.statistics.comparison import P99, THROUGHPUT, Arms, Comparison, Figure, compare
+from allocator.bench.workload import Workload
+
+AGAIN = "again"
+"""The label of the first arm's second measurement (A/A)."""
+
+
+def measure_arms(
+    workload: Workload,
+    baseline: str,
+    candidate: str,
+    rounds: int,
+    folder: Path | None = None,
+    say: Callable[[str, Progress], None] = lambda arm, progress: None,
+) -> dict[str, list[Run]]:
+    """
+    Runs of both arms, interleaved; within a round all replay the same plan, and each round another.
+
+    Even rounds go baseline, candidate, baseline again, odd ones the other way round, so that a machine that gets
+    slower or faster meanwhile favours nobody.
+
+    Args:
+        baseline, candidate: Backends, as `run` takes them.
+        say: Told which arm of which round is how far.
+    """
+    made: dict[str, list[Run]] = {baseline: [], candidate: [], AGAIN: []}
+    for number in range(rounds):
+        replayed = workload.changed(seed=workload.seed + number)
+        order = [baseline, candidate, AGAIN]
+        for arm in order if number % 2 == 0 else reversed(order):
+
+            def tell(progress: Progress, arm: str = arm, number: int = number) -> None:
+                say(f"{arm}, round {number + 1} of {rounds}", progress)
+
+            backend = baseline if arm == AGAIN else arm
+            made[arm].append(run(replayed, backend, folder=folder, say=tell))
+    return made
+
+
+def compare_arms(made: dict[str, list[Run]]) -> list[Comparison]:
+    """Throughput and p99 of wait and sojourn time, where every run has them."""
+    baseline, candidate, again = made.values()
+    found = []
+    for figure, value in _figures():
+        columns = [[value(each) for each in arm] for arm in (baseline, candidate, again)]
+        if all(number is not None for column in columns for number in column):
+            found.append(compare(figure, Arms(*columns)))  # type: ignore[arg-type]
+    return found
+
+
+def _figures() -> Sequence[tuple[Figure, Callable[[Run], float | None]]]:
+    def p99(table: str) -> tuple[Figure, Callable[[Run], float | None]]:
+        figure = Figure(f"p99 of {table} time", P99.unit, P99.higher_is_better, P99.margin)
+        return figure, lambda run: run.summary.tables[table].percentiles_s["p99"]
+
+    def throughput(run: Run) -> float | None:
+        figures = run.summary
+        return figures.throughput_per_s if run.jobs["intended_at"].notna().all() else figures.drain_per_s
+
+    return [(THROUGHPUT, throughput), p99("wait"), p99("sojourn")]

@@ -1,0 +1,358 @@
+"""`allocator bench`: runs of workloads, and the benchmarks that compare the parts with their limits."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from allocator.cli.failing import fail
+from allocator.cli.opening import open_record
+from allocator.cli.options import AsJson, StoreUrl, settings, utc
+
+if TYPE_CHECKING:
+    # Imported where it is used: pandas and scipy take a second, and may not be installed.
+    from allocator.bench.runs import Progress as Step
+    from allocator.bench.runs import Run
+    from allocator.bench.workload import Workload
+
+T = TypeVar("T")
+
+RUNS = Path("reports") / "runs"
+
+bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Measure: runs of workloads, benchmarks.")
+
+RunFolders = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where runs are kept.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id, the beginning of it, or its folder.")]
+WorkloadName = Annotated[
+    str, typer.Argument(metavar="WORKLOAD", help="The name of one that comes along, or a YAML file.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="In the place of the workload's.")]
+Duration = Annotated[float | None, typer.Option("--duration", metavar="S", help="In the place of the workload's.")]
+
+
+@bench.command("workloads")
+def list_workloads(as_json: AsJson = False) -> None:
+    """List the workloads that come along, with the question that each answers."""
+    _needs_bench()
+    from allocator.bench.workloads import named, names
+
+    found = {name: named(name).description for name in names()}
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table("workload", "what it answers")
+    for name, description in found.items():
+        table.add_row(name, Text(description))
+    Console().print(table)
+
+
+@bench.command("run")
+def run_workload(
+    workload: WorkloadName,
+    backend: Annotated[
+        str, typer.Option("--backend", "-b", help="memory; redis, postgres (started for it); or a server's URL.")
+    ] = "memory",
+    seed: Seed = None,
+    duration: Duration = None,
+    runs: RunFolders = RUNS,
+    store: StoreUrl = settings.store_url,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Make a run of a workload, and judge it. Ctrl-C ends it in order and keeps what was measured.
+
+    With `--store` the run is written down there too. Exit status 1 when a promise was broken, 3 when a gate failed and
+    the figures decide nothing, 130 after Ctrl-C.
+
+    Examples: `allocator bench run steady`, `allocator bench run burst -b redis --seed 7`,
+    `allocator bench run mine.yaml -b postgresql://me@db/jobs --json`
+    """
+    _needs_bench()
+    from allocator.bench.runs import run
+
+    chosen = _workload(workload, seed, duration)
+    with _bar(chosen.name) as say:
+        made = _guarded(lambda: run(chosen, backend, folder=runs, say=say))
+    if store is not None:
+        _write_down(made, store)
+    _show(made, as_json)
+    if made.about.interrupted:
+        raise typer.Exit(130)
+    raise typer.Exit({"broken": 1, "inconclusive": 3}.get(made.verdict, 0))
+
+
+@bench.command("list")
+def list_runs(runs: RunFolders = RUNS, as_json: AsJson = False) -> None:
+    """List the runs that are kept, newest first."""
+    _needs_bench()
+    from allocator.bench.runs.run import NoRun, Run
+
+    listed: list[dict[str, Any]] = []
+    for folder in sorted(runs.iterdir() if runs.is_dir() else (), reverse=True):
+        try:
+            about = Run(folder).about
+            figures = json.loads((folder / "figures.json").read_text("utf-8"))
+        except (NoRun, OSError, ValueError) as error:
+            listed.append({"id": folder.name, "verdict": "damaged", "problem": str(error)})
+        else:
+            listed.append({
+                "id": about.id, "workload": about.name, "backend": about.backend, "started_at": about.started_at,
+                "jobs": figures["figures"]["jobs"], "verdict": figures["verdict"],
+            })  # fmt: skip
+    if as_json:
+        print(json.dumps(listed))
+        return
+    table = Table("run", "workload", "backend", "started (UTC)", "jobs", "verdict", title=f"runs in {runs}")
+    for each in listed:
+        started = utc(each["started_at"]) if "started_at" in each else ""
+        jobs = f"{each['jobs']:,}" if "jobs" in each else ""
+        table.add_row(each["id"], each.get("workload", ""), each.get("backend", ""), started, jobs, each["verdict"])
+    Console().print(table if listed else f"no runs in {runs}")
+
+
+@bench.command("show")
+def show_run(run: RunId, runs: RunFolders = RUNS, as_json: AsJson = False) -> None:
+    """Show a run: its figures, whether they may be used, and what the checker says."""
+    _show(_find(run, runs), as_json)
+
+
+@bench.command("verify")
+def verify_run(run: RunId, runs: RunFolders = RUNS, as_json: AsJson = False) -> None:
+    """Compute every figure of a run again from its raw rows. Exit status 1 when anything differs."""
+    made = _find(run, runs)
+    problems = _guarded(made.verify)
+    if as_json:
+        print(json.dumps({"id": made.about.id, "problems": problems}))
+    else:
+        for problem in problems:
+            Console(stderr=True).print(Text(problem, style="bold red"))
+        if not problems:
+            print(f"{made.about.id}: rows are as they were written, and every figure follows from them")
+    raise typer.Exit(1 if problems else 0)
+
+
+@bench.command("export")
+def export_run(
+    run: RunId,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A folder, which is made.")],
+    runs: RunFolders = RUNS,
+) -> None:
+    """
+    Write a run's rows as CSV, and all that was computed of them as JSON.
+
+    Examples: `allocator bench export 20260131 -o exported`
+    """
+    made = _find(run, runs)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("jobs", "attempts", "backlog"):
+        getattr(made, name).to_csv(out / f"{name}.csv", index=False)
+    shutil.copyfile(made.folder / "workload.yaml", out / "workload.yaml")
+    about = json.loads((made.folder / "run.json").read_text("utf-8"))
+    (out / "run.json").write_text(json.dumps({"about": about, **made.computed()}, indent=1) + "\n", "utf-8")
+    print(out)
+
+
+@bench.command("compare")
+def compare_backends(
+    workload: WorkloadName,
+    baseline: Annotated[str, typer.Option("--baseline", help="A backend, as in `allocator bench run`.")],
+    candidate: Annotated[str, typer.Option("--candidate", help="Another, or the same.")],
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each arm; a verdict takes 5.")] = 5,
+    seed: Seed = None,
+    duration: Duration = None,
+    runs: RunFolders = RUNS,
+    as_json: AsJson = False,
+) -> None:
+    """
+    Compare two backends on one workload: interleaved runs, ratios with intervals, and the baseline against itself.
+
+    Exit status 1 when a run broke a promise. A difference alone fails nothing.
+
+    Examples: `allocator bench compare steady --baseline redis --candidate postgres --rounds 5`
+    """
+    _needs_bench()
+    from allocator.bench.runs.comparing import compare_arms, measure_arms
+
+    chosen = _workload(workload, seed, duration)
+    with _bar(chosen.name) as say:
+        made = _guarded(
+            lambda: measure_arms(chosen, baseline, candidate, rounds, runs, lambda arm, progress: say(progress, arm))
+        )
+    found = compare_arms(made)
+    ids = {arm: [each.about.id for each in arms] for arm, arms in made.items()}
+    if as_json:
+        print(msgspec.json.encode({"runs": ids, "comparisons": found}).decode())
+    else:
+        for comparison in found:
+            Console().print(Text(comparison.sentence))
+        if not found:
+            print("no figure that every run has: they were too short for a p99")
+    raise typer.Exit(int(not all(each.holds for arms in made.values() for each in arms)))
+
+
+def _passed_on(name: str, help: str) -> Callable[[Callable[[typer.Context], None]], Callable[[typer.Context], None]]:
+    context = {"allow_extra_args": True, "ignore_unknown_options": True}
+    return bench.command(name, context_settings=context, add_help_option=False, help=help)
+
+
+@_passed_on("queue", "Measure the queue beside bare limits, and write a page: `allocator bench queue --quick`.")
+def bench_queue(context: typer.Context) -> None:
+    from allocator.bench.queue.__main__ import main
+
+    raise typer.Exit(main(context.args))
+
+
+@_passed_on("supervisor", "Measure the supervisor beside its limits, and write a page.")
+def bench_supervisor(context: typer.Context) -> None:
+    from allocator.bench.supervisor.__main__ import main
+
+    raise typer.Exit(main(context.args))
+
+
+def _needs_bench() -> None:
+    try:
+        import numpy  # noqa: F401
+        import pandas  # noqa: F401
+        import pyarrow  # type: ignore[import-untyped]  # noqa: F401
+        import scipy  # noqa: F401
+        import yaml  # noqa: F401
+    except ImportError as error:
+        fail(f"{error.name} is not installed; the bench needs it: pip install 'allocator[bench]'")
+
+
+def _workload(name: str, seed: int | None, duration: float | None) -> "Workload":
+    from allocator.bench.workload import Workload
+    from allocator.bench.workloads import named
+
+    path = Path(name)
+    from_file = path.suffix in (".yaml", ".yml") or path.exists()
+    changes = {"seed": seed, "duration_s": duration}
+
+    def chosen() -> "Workload":
+        workload = Workload.from_yaml(path) if from_file else named(name)
+        return workload.changed(**{field: value for field, value in changes.items() if value is not None})
+
+    return _guarded(chosen)
+
+
+def _guarded(call: Callable[[], T]) -> T:
+    from allocator.domain.errors import AllocatorError
+    from allocator.services import ServiceUnavailable
+
+    try:
+        return call()
+    except (AllocatorError, ServiceUnavailable, ValueError, OSError) as error:
+        fail(str(error))
+
+
+def _find(run: str, runs: Path) -> "Run":
+    _needs_bench()
+    from allocator.bench.runs.run import Run
+
+    given = Path(run)
+    found = [given] if given.is_dir() else [each for each in sorted(runs.glob(f"{run}*")) if each.is_dir()]
+    if not found:
+        fail(f"there is no run {run} in {runs}; `allocator bench list` shows those that are kept")
+    if len(found) > 1:
+        fail(f"{run} may be {', '.join(each.name for each in found)}; say more of it")
+    return _guarded(lambda: Run(found[0]))
+
+
+def _write_down(made: "Run", url: str) -> None:
+    from allocator.persistence.runs import RunRecord, Runs
+
+    about = made.about
+    with open_record(url) as store:
+        Runs(store).add(
+            RunRecord(
+                about.id,
+                about.name,
+                about.started_at,
+                time.time(),
+                made.verdict,
+                str(made.folder.resolve()),
+                msgspec.json.encode(made.workload.model_dump(mode="json")),
+                msgspec.json.encode(about.fingerprint),
+                (made.folder / "figures.json").read_bytes(),
+            )
+        )
+
+
+@contextmanager
+def _bar(title: str) -> Iterator[Callable[..., None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[told]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(title, total=None, told="")
+        before: list[tuple[float, int]] = []
+
+        def say(step: "Step", arm: str = "") -> None:
+            now = time.monotonic()
+            before[:] = [point for point in before if now - point[0] < 2.0 and point[1] <= step.done]
+            before.append((now, step.done))
+            span_s = now - before[0][0]
+            rate = (step.done - before[0][1]) / span_s if span_s > 0 else 0.0
+            told = f"{step.done:,} of {step.total:,} done, {rate:,.0f}/s"
+            if step.backlog is not None:
+                told += f", {step.backlog:,} wait"
+            description = f"{arm or title}: {step.phase}"
+            shown.update(
+                task, description=description, completed=step.sent + step.done, total=2 * step.total or None, told=told
+            )
+
+        yield say
+
+
+def _show(made: "Run", as_json: bool) -> None:
+    computed = made.computed()
+    if as_json:
+        about = msgspec.to_builtins(made.about)
+        print(json.dumps({"folder": str(made.folder), "about": about, **computed}))
+        return
+    console = Console()
+    about, figures = made.about, made.summary
+    console.print(Text(f"run {about.id}: {made.verdict}", style="bold"))
+    console.print(Text(f"{figures.jobs:,} jobs on {about.backend} ({about.durability or 'in process'})"))
+    if about.problem:
+        console.print(Text(about.problem, style="bold red"))
+    rates = Table("rate", "jobs/s")
+    for label, rate in (
+        ("offered", figures.offered_per_s),
+        ("done while they arrived", figures.throughput_per_s),
+        ("done until the last end", figures.drain_per_s),
+    ):
+        rates.add_row(label, "" if rate is None else f"{rate:,.1f}")
+    console.print(rates)
+    table = Table("ms", "jobs", "mean", *next(iter(figures.tables.values())).percentiles_s, "max")
+    for name, latency in figures.tables.items():
+        cells = [_ms(value) for value in latency.percentiles_s.values()]
+        table.add_row(name, f"{latency.count:,}", _ms(latency.mean_s), *cells, _ms(latency.max_s))
+    console.print(table)
+    for gate in made.gates:
+        if gate.status == "failed":
+            console.print(Text(f"gate failed: {gate.name}. {gate.sentence}", style="yellow"))
+    for verdict in made.judgement.verdicts.values():
+        if verdict.count:
+            console.print(Text(f"broken: {verdict.name}, {verdict.count} times: {verdict.witness}", style="bold red"))
+    held = sum(verdict.status == "holds" for verdict in made.judgement.verdicts.values())
+    console.print(Text(f"{held} of {len(made.judgement.verdicts)} promises hold by what this run shows"))
+    console.print(Text(f"rows: {made.folder}", style="dim"))
+
+
+def _ms(seconds: float | None) -> str:
+    return "too few" if seconds is None else f"{1000 * seconds:,.2f}"
