@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 import allocator
-from allocator.api import objects, operations, problems, uploads
+from allocator.api import keys, objects, operations, problems, uploads
 from allocator.api.guard import LoopbackGuard
 from allocator.api.services import Services
 from allocator.api.settings import ApiSettings
@@ -25,7 +25,8 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
     """
     The application, for any ASGI server; one process of it works on an in-process queue at a time.
 
-    Nothing is opened before the server starts it. Listen on loopback only: whoever can connect may do everything.
+    Nothing is opened before the server starts it. Unless the settings say that it asks for keys, it answers on loopback
+    alone, and whoever can connect there may do everything.
 
     Args:
         settings: By default from the environment.
@@ -60,17 +61,17 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         app.include_router(router)
         routes += router.routes
     problems.install(app, routes)
-    app.add_middleware(LoopbackGuard)
-    _document(app)
+    app.add_middleware(keys.KeyGuard if given.asks_for_key else LoopbackGuard)
+    _document(app, given)
     return app
 
 
-def _document(app: FastAPI) -> None:
+def _document(app: FastAPI, settings: ApiSettings) -> None:
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = problems.describe(make())
+            app.openapi_schema = keys.describe(problems.describe(make()), settings.asks_for_key)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

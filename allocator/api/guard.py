@@ -1,5 +1,5 @@
 """
-Keeps other machines, and other people's web pages, away from an API that asks nobody who they are.
+Keeps other machines, and other people's web pages, away from an API that asks for no key.
 
 Whoever started the server may have let it listen on every address; a connection tells which one it came in by. A
 browser on this machine may be told by any page to send a form to 127.0.0.1, or be led there by a name whose address
@@ -38,7 +38,7 @@ def _problem(scope: Scope) -> Problem | None:
     address, port = scope.get("server") or ("", None)
     # A Unix socket has no port, and no other machine at its end.
     if port is not None and not is_loopback(address):
-        return Problem(403, f"without keys this server answers on loopback alone, and not on {address}")
+        return Problem(403, f"this server asks for no keys, and so answers on loopback alone, not on {address}")
     host = headers.get("host", "")
     try:
         name = urlsplit(f"//{host}").hostname or ""

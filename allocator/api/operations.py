@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from allocator.api.problems import Problem, not_found, responses
@@ -17,6 +17,8 @@ from allocator.api.views import (
     ReadyView,
     WorkersView,
 )
+
+UNTOLD = "does not work; show a key to learn more"
 
 router = APIRouter()
 letters = APIRouter(prefix="/api/v1/dead-letters", tags=["dead letters"])
@@ -101,9 +103,17 @@ async def live() -> dict[str, bool]:
         **responses(403, 421),
     },
 )
-def ready(services: Opened, response: Response) -> ReadyView:
-    """Reads the database, writes a file, has a job through the queue, and looks for the workers."""
-    parts = {part: PartView(ok=trouble is None, problem=trouble) for part, trouble in services.troubles().items()}
+def ready(services: Opened, request: Request, response: Response) -> ReadyView:
+    """
+    Reads the database, writes a file, has a job through the queue, and looks for the workers.
+
+    Where keys are asked for, what is wrong is told to those who show one.
+    """
+    is_told = not services.settings.asks_for_key or hasattr(request.state, "api_key")
+    parts = {
+        part: PartView(ok=trouble is None, problem=trouble if trouble is None or is_told else UNTOLD)
+        for part, trouble in services.troubles().items()
+    }
     is_ready = all(part.ok for part in parts.values())
     response.status_code = 200 if is_ready else 503
     return ReadyView(ready=is_ready, parts=parts)

@@ -1,5 +1,6 @@
 """What the API works with while it runs: the archive, the queue, the supervisor."""
 
+import logging
 import os
 import threading
 import time
@@ -14,11 +15,13 @@ from allocator.domain.errors import AllocatorError
 from allocator.domain.job import Job
 from allocator.ingest.intake import Intake
 from allocator.ingest.processors import Archive
-from allocator.persistence import default_url
+from allocator.persistence import Keys, default_url
 from allocator.queue.base import Queue
 from allocator.queue.opening import open_queue
 from allocator.supervisor import Supervisor
 from allocator.supervisor.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 RECONNECT_S = 2.0
 """How long a request waits for the queue's server before it says so. The supervisor has more patience."""
@@ -32,6 +35,7 @@ class Services:
 
     Attributes:
         archive: Files and records.
+        keys: Who may use the API.
         queue: For requests, which do not wait for its server for long.
         supervisor: None where others work on the queue.
         intake: Accepts uploads.
@@ -60,6 +64,9 @@ class Services:
     def _open(self, settings: ApiSettings) -> None:
         self.archive = Archive.open(settings.data, settings.store_url)
         self._closing.callback(self.archive.close)
+        self.keys = Keys(self.archive.store)
+        if settings.asks_for_key and all(key.revoked_at is not None for key in self.keys.all()):
+            log.warning("nobody can use the API yet: it asks for keys, and there are none; allocator keys create NAME")
         in_process = settings.queue_url.startswith("memory:")
         patience: dict[str, Any] = {} if in_process else {"reconnect_s": RECONNECT_S}
         self.queue: Queue = open_queue(settings.queue_url, name=settings.queue_name, **patience)

@@ -3,7 +3,7 @@
 import ipaddress
 from pathlib import Path
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from sqlalchemy import make_url
 
 from allocator.persistence import default_url
@@ -19,7 +19,8 @@ class ApiSettings(Settings):
     """Where files, records and jobs are, and what a client may ask for."""
 
     data: Path = Field(default_factory=default_data, description="Folder of object store, library and rules.toml.")
-    host: str = Field("127.0.0.1", description="Address to listen on; loopback alone, as long as there are no keys.")
+    host: str = Field("127.0.0.1", description="Address to listen on; elsewhere than on loopback, keys are asked for.")
+    require_key: bool = Field(False, description="Ask for an API key on loopback too.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     processes: int = Field(2, ge=0, le=256, description="Worker processes; 0: others work on the queue.")
     grace_s: float = Field(30.0, ge=0, description="For what still runs when the server stops.")
@@ -31,15 +32,10 @@ class ApiSettings(Settings):
     max_uploads: int = Field(16, ge=1, le=32, description="Most uploads at a time; each may take a thread.")
     stall_s: float = Field(30.0, gt=0, description="How long a client may send nothing in the middle of an upload.")
 
-    @field_validator("host")
-    @classmethod
-    def _loopback(cls, host: str) -> str:
-        if not is_loopback(host):
-            raise ValueError(
-                f"{host!r} can be reached from other machines, and this API asks nobody who they are; use 127.0.0.1, "
-                "::1 or localhost, and put a server that asks for a password before it"
-            )
-        return host
+    @property
+    def asks_for_key(self) -> bool:
+        """Whether a request must show an API key: always where other machines may connect."""
+        return self.require_key or not is_loopback(self.host)
 
 
 def is_loopback(host: str) -> bool:

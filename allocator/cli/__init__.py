@@ -9,6 +9,7 @@ import allocator
 from allocator.cli.bench import bench
 from allocator.cli.dlq import dlq
 from allocator.cli.jobs import jobs
+from allocator.cli.keys import keys
 from allocator.cli.options import settings
 from allocator.cli.serve import serve
 from allocator.cli.services import services
@@ -28,6 +29,7 @@ app.command()(worker)
 app.command(cls=StatusCommand)(status)
 app.add_typer(dlq, name="dlq")
 app.add_typer(jobs, name="jobs")
+app.add_typer(keys, name="keys")
 
 app.add_typer(bench, name="bench")
 # What has a command line of its own gets the arguments as they are.

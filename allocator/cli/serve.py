@@ -11,7 +11,12 @@ from allocator.cli.options import QueueName, QueueUrl, StoreUrl, settings
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on: loopback alone, as there are no keys yet.")] = "",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on (127.0.0.1). Others than loopback ask for keys.")
+    ] = "",
+    require_key: Annotated[
+        bool | None, typer.Option("--require-key", help="Ask for a key on loopback too; see `allocator keys`.")
+    ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where files are kept, with the library and rules.toml.")
@@ -30,13 +35,18 @@ def serve(
     Files sent to `POST /api/v1/ingest` are kept, identified and placed; `/openapi.json` tells the rest. What has no
     option is set by variables such as ALLOCATOR_MAX_FILE_BYTES.
 
-    Examples: `allocator serve`, `allocator serve -q memory:// --data ./files --port 8080`
+    Where other machines can connect, each request must show a key that `allocator keys create NAME` made. It goes over
+    the network as it is: put a server that speaks TLS before this one.
+
+    Examples: `allocator serve`, `allocator serve -q memory:// --data ./files --port 8080`,
+    `allocator serve --host 0.0.0.0`
     """
     from allocator.api.serving import serve as run_server
     from allocator.api.settings import ApiSettings
 
     given: dict[str, Any] = {
         "host": host or None,
+        "require_key": require_key,
         "port": port,
         "data": data,
         "queue_url": queue,

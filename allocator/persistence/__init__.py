@@ -2,6 +2,7 @@
 
 from allocator.persistence.assets import Asset, AssetBusy, Assets, AssetState, KeyReused, Placed, Upload
 from allocator.persistence.errors import StoreClosed, StoreForked, StoreLocked, StoreUnavailable
+from allocator.persistence.keys import ApiKey, Keys
 from allocator.persistence.locking import StoreLock
 from allocator.persistence.opening import default_url, open_store
 from allocator.persistence.records import Begun, Dispatcher, Ending, Progress, StoredAttempt, StoredJob
@@ -11,6 +12,7 @@ from allocator.persistence.store import Store
 __all__ = [
     "ENDED",
     "UNFINISHED",
+    "ApiKey",
     "Asset",
     "AssetBusy",
     "AssetState",
@@ -20,6 +22,7 @@ __all__ = [
     "Ending",
     "JobState",
     "KeyReused",
+    "Keys",
     "Outcome",
     "Placed",
     "Progress",

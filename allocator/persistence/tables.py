@@ -5,6 +5,7 @@ The tables, as this release has them. Migrations make them; `HEAD` is the last o
     attempts  one row for each attempt that has ended
     uploads   what came in with one request
     assets    the files and documents of uploads, and where each was put
+    api_keys  who may use the API
     runs      workloads that were measured
 
 An attempt that runs is the job's own row (token, attempt, worker, leased_at, started_at): a row of `attempts` is
@@ -30,7 +31,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision that these tables are at."""
 
 # Bytes, not words: the order of SQLite and of Python, and the fastest to compare.
@@ -160,6 +161,18 @@ Index("assets_sha256", assets.c.sha256)
 Index("assets_received", assets.c.received_at, assets.c.id)
 Index("assets_owner", assets.c.owner, assets.c.received_at, assets.c.id)
 Index("assets_kind", assets.c.kind, assets.c.received_at, assets.c.id)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Word, primary_key=True),
+    Column("name", Text, nullable=False),
+    # SHA-256 of the key, which itself is written nowhere.
+    Column("digest", LargeBinary, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("last_used_at", Double),
+    Column("revoked_at", Double),
+)
 
 runs = Table(
     "runs",

@@ -1,0 +1,91 @@
+"""
+Asks every request for an API key, where others than this machine may connect.
+
+A key is all that opens anything here: no cookie does, and no address. A foreign page, to which no browser gives one,
+can therefore do nothing, whatever name it was led here by; see `guard` for servers that ask for no key.
+"""
+
+from typing import Any
+
+from anyio import to_thread
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from allocator.api.problems import Problem, problem_of, responses
+from allocator.api.services import Services
+from allocator.domain.errors import AllocatorError
+from allocator.persistence import ApiKey
+
+OPEN_PATHS = frozenset(("/live", "/ready"))
+"""Whoever watches over the server needs no key for these. `/ready` says more to those who have one."""
+
+NEVER_ASKED = "/live"
+"""It answers as long as the server does, and so must not ask the database."""
+
+SCHEMES = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "A key that `allocator keys create NAME` made. On loopback none is needed, unless it is set so.",
+    },
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, by itself."},
+}
+
+
+class KeyGuard:
+    """Middleware: 401 for a request without a good key, 503 while nobody can tell; the key is `state.api_key`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != NEVER_ASKED and (problem := await _problem(scope)):
+            await problem.response()(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+async def _problem(scope: Scope) -> Problem | None:
+    secret = _shown(Headers(scope=scope))
+    if not secret:
+        if scope["path"] in OPEN_PATHS:
+            return None
+        return _refused(
+            "this needs an API key, sent as Authorization: Bearer KEY; on the server, `allocator keys create NAME` "
+            "makes one"
+        )
+    services: Services = scope["app"].state.services
+    try:
+        # Every time, so that one that was revoked is refused at once.
+        key: ApiKey | None = await to_thread.run_sync(services.keys.check, secret)
+    except AllocatorError as error:
+        return problem_of(error)
+    if key is None:
+        return _refused("the API key that was sent is none of this server's, or was revoked", ', error="invalid_token"')
+    scope.setdefault("state", {})["api_key"] = key
+    return None
+
+
+def _shown(headers: Headers) -> str:
+    """The key that a request shows; empty if it shows none."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    return (given if scheme.lower() == "bearer" else headers.get("x-api-key", "")).strip()
+
+
+def _refused(detail: str, more: str = "") -> Problem:
+    # As RFC 6750 has it.
+    return Problem(401, detail, {"WWW-Authenticate": f'Bearer realm="allocator"{more}'})
+
+
+def describe(document: dict[str, Any], is_asked_for: bool) -> dict[str, Any]:
+    """Put keys into an OpenAPI document: how they are sent, where they are needed, and what becomes of who has none."""
+    document["components"]["securitySchemes"] = SCHEMES
+    document["security"] = [{name: []} for name in SCHEMES] + ([] if is_asked_for else [{}])
+    challenge = {"WWW-Authenticate": {"description": "Bearer", "schema": {"type": "string"}}}
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            if path in OPEN_PATHS:
+                operation["security"] = []
+            if path != NEVER_ASKED:
+                operation["responses"] |= {"401": {**responses(401)[401], "headers": challenge}}
+    return document
