@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from operator import itemgetter
 from typing import Annotated
 
 import anyio
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect
 from allocator.api.multipart import Form, FormReader
 from allocator.api.problems import Problem, later, not_found, responses
 from allocator.api.services import Opened, Services
+from allocator.api.settings import ApiSettings
 from allocator.api.views import AcceptedView, ObjectView, ProgressView, StatusView, utc
 from allocator.domain.errors import AllocatorError
 from allocator.ingest.intake import ANONYMOUS, Accepted, documents_of
@@ -135,15 +137,20 @@ async def _read(request: Request, reader: FormReader, services: Services) -> byt
     settings = services.settings
     gathered: list[bytes] = []
     size = total = 0
+    waited_s = 0.0
+    began_at = anyio.current_time()
     stream = request.stream()
     while True:
-        try:
-            with anyio.fail_after(settings.stall_s):
-                chunk = await anext(stream, None)
-        except TimeoutError:
-            raise Problem(
-                408, f"nothing came for {settings.stall_s:g} s; nothing of it is kept", {"Connection": "close"}
-            ) from None
+        asked_at = anyio.current_time()
+        patience_s, said = _patience(settings, total, waited_s, asked_at - began_at)
+        chunk: bytes | None = None
+        with anyio.move_on_after(patience_s) as waiting:
+            chunk = await anext(stream, None)
+        # Bytes that are there already are given without a wait, which then cannot be too long.
+        if waiting.cancelled_caught or patience_s <= 0:
+            raise Problem(408, f"{said}; nothing of it is kept", {"Connection": "close"})
+        # What writing takes is not the client's doing.
+        waited_s += anyio.current_time() - asked_at
         if chunk is None:
             return b"".join(gathered)
         gathered.append(chunk)
@@ -154,6 +161,23 @@ async def _read(request: Request, reader: FormReader, services: Services) -> byt
         if size >= GATHERED_BYTES:
             await to_thread.run_sync(reader.feed, b"".join(gathered))
             gathered, size = [], 0
+
+
+def _patience(settings: ApiSettings, total: int, waited_s: float, taken_s: float) -> tuple[float, str]:
+    """How long an upload of which so much has come may be waited for now, and what is wrong if nothing comes."""
+    return min(
+        (settings.stall_s, f"nothing came for {settings.stall_s:g} s"),
+        # Bytes one by one would hold a place among the few that there are for as long as someone likes.
+        (
+            settings.stall_s + total / settings.min_bytes_per_s - waited_s,
+            f"{total:,} bytes came in {waited_s:.0f} s, less than {settings.min_bytes_per_s:,.0f} a second",
+        ),
+        (
+            settings.max_upload_s - taken_s,
+            f"the upload took longer than {settings.max_upload_s:g} s; send fewer files at a time",
+        ),
+        key=itemgetter(0),
+    )
 
 
 def _too_long(limit: int) -> Problem:

@@ -25,6 +25,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         "max_name_chars": 40,
         "max_uploads": 1,
         "stall_s": 1,
+        "min_bytes_per_s": 1_000_000,
     }
     with ApiServer(tmp_path_factory.mktemp("narrow"), processes=0, **limits) as running:
         yield running

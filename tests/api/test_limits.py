@@ -2,6 +2,8 @@
 
 import asyncio
 import http.client
+import json
+import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from allocator.api.guard import LoopbackGuard
 from allocator.api.problems import problem_of
+from allocator.api.settings import ApiSettings
+from allocator.api.uploads import _patience
 from allocator.ingest import OutOfSpace
 from allocator.persistence import StoreUnavailable
 from tests.api.servers import FORM_TYPE, INGEST, ApiServer, form, problem
@@ -123,6 +127,48 @@ def test_a_client_that_stalls_is_let_go(narrow: ApiServer) -> None:
 
     assert told == 408
     until(lambda: narrow.incoming() == [], "what was begun has gone")
+
+
+def test_a_client_that_trickles_is_let_go(narrow: ApiServer) -> None:
+    """One that never falls silent and yet sends next to nothing is told so; its file goes, and there is room again."""
+    with held_upload(narrow) as connection:
+        until(narrow.incoming, "the file has begun")
+        sent = 0
+        while not select.select([connection], [], [], 0.05)[0]:
+            connection.sendall(b"x")
+            sent += 1
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        detail = json.loads(response.read())["detail"]
+
+    assert response.status == 408
+    assert "less than 1,000,000 a second" in detail
+    assert sent > 1
+    until(lambda: narrow.incoming() == [], "what was begun has gone")
+    narrow.send(("b", b"b"))
+
+
+@pytest.mark.parametrize(
+    ("total", "waited_s", "taken_s", "patience_s", "said"),
+    [
+        pytest.param(0, 0, 0, 10, "nothing came for 10 s", id="at first"),
+        pytest.param(0, 4, 4, 6, "less than 100 a second", id="nothing yet"),
+        pytest.param(1_000, 20, 21, 0, "1,000 bytes came in 20 s", id="at the least pace"),
+        pytest.param(2_000, 20, 21, 10, "nothing came for 10 s", id="twice that"),
+        pytest.param(10**9, 5, 95, 5, "longer than 100 s", id="for long"),
+        pytest.param(10**9, 5, 101, -1, "longer than 100 s", id="for too long"),
+    ],
+)
+def test_how_long_a_client_is_waited_for(
+    total: int, waited_s: float, taken_s: float, patience_s: float, said: str
+) -> None:
+    """By the last byte, by the pace so far, and by the whole: whatever ends first."""
+    settings = ApiSettings(stall_s=10, min_bytes_per_s=100, max_upload_s=100)
+
+    patience = _patience(settings, total, waited_s, taken_s)
+
+    assert patience[0] == patience_s
+    assert said in patience[1]
 
 
 def test_unknown_paths_and_methods_are_problems(narrow: ApiServer) -> None:
