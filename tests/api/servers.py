@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,13 +27,15 @@ class ApiServer:
 
     Args:
         root: For everything it writes.
+        launcher: A command before the server's own, which becomes the server.
         settings: As `ApiSettings` names them.
     Attributes:
         client: Speaks to it.
     """
 
-    def __init__(self, root: Path, **settings: object) -> None:
+    def __init__(self, root: Path, launcher: Sequence[str] = (), **settings: object) -> None:
         self.root = root
+        self._launcher = launcher
         self.data = root / "data"
         self.store_url = f"sqlite:///{root / 'store.db'}"
         self.port = free_port()
@@ -53,7 +56,10 @@ class ApiServer:
         named = {f"ALLOCATOR_{name.upper()}": str(value) for name, value in self._settings.items()}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "allocator.cli", "serve"], cwd=ROOT, env={**os.environ, **named}, stderr=log
+                [*self._launcher, sys.executable, "-m", "allocator.cli", "serve"],
+                cwd=ROOT,
+                env={**os.environ, **named},
+                stderr=log,
             )
         until(self._answers, f"the server answers; its log: {self.log}")
         return self
