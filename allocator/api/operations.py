@@ -17,6 +17,7 @@ from allocator.api.views import (
     ReadyView,
     WorkersView,
 )
+from allocator.supervisor.requeueing import requeue_dead
 
 UNTOLD = "does not work; show a key to learn more"
 
@@ -50,13 +51,13 @@ def list_dead(
 @letters.post("/requeue", summary="Put back many", responses=responses(403, 421, 422, 503, 507))
 def requeue_many(services: Opened, all: All, type: OfType = None, error: WithError = None) -> CountView:
     """Put dead letters back, each with a fresh retry budget."""
-    return CountView(count=services.queue.requeue_dead(all=True, type=type, error=error))
+    return CountView(count=requeue_dead(services.queue, services.archive.store, all=True, type=type, error=error))
 
 
 @letters.post("/{job_id}/requeue", summary="Put back one", responses=responses(403, 404, 421, 422, 503, 507))
 def requeue_one(job_id: str, services: Opened) -> CountView:
     """Put a dead letter back, with a fresh retry budget."""
-    return _moved(services.queue.requeue_dead(job_id))
+    return _moved(requeue_dead(services.queue, services.archive.store, job_id))
 
 
 @letters.delete("", summary="Purge many", responses=responses(403, 421, 422, 503))

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Annotated, NoReturn
 
 import msgspec
@@ -11,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from allocator.cli.failing import fail
-from allocator.cli.opening import open_named
-from allocator.cli.options import AsJson, QueueName, QueueUrl, settings, utc
+from allocator.cli.opening import open_named, open_record
+from allocator.cli.options import AsJson, QueueName, QueueUrl, StoreUrl, settings, utc
 
 dlq = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Dead letters: look, put back, purge.")
 
@@ -87,6 +89,7 @@ def requeue_dead(
     job_id: JobIdOrNone = None,
     queue: QueueUrl = settings.queue_url,
     name: QueueName = settings.queue_name,
+    store: StoreUrl = settings.store_url,
     all: Everything = False,
     type: OfType = None,
     error: WithError = None,
@@ -95,10 +98,18 @@ def requeue_dead(
     """
     Put dead letters back, with a fresh retry budget. Exit status 1 when there were none.
 
+    A store that is named says at once that they wait; one that is not learns of it when their next attempts begin.
+
     Examples: `allocator dlq requeue 0190…`, `allocator dlq requeue --all -e "connection refused"`
     """
-    with open_named(queue, name) as opened:
-        _tell_moved(lambda: opened.requeue_dead(job_id, all=all, type=type, error=error), "put back", as_json)
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_named(queue, name))
+        put_back = opened.requeue_dead
+        if store is not None:
+            from allocator.supervisor.requeueing import requeue_dead as put_back_in_both
+
+            put_back = partial(put_back_in_both, opened, stack.enter_context(open_record(store)))
+        _tell_moved(lambda: put_back(job_id, all=all, type=type, error=error), "put back", as_json)
 
 
 @dlq.command("purge")

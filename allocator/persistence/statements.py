@@ -188,7 +188,7 @@ class Statements:
         self.revive = (
             update(jobs)
             .where(self.among, jobs.c.state == "dead")
-            .values(state="queued", ended_as=None, finished_at=None, cancel_asked=False)
+            .values(state="queued", ended_as=None, finished_at=None, cancel_asked=False, failed_count=0)
         )
         self.settle = self._batch(
             {

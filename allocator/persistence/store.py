@@ -379,6 +379,23 @@ class Store:
             self._statements.end.run(connection, rows)
         return [row[0] for row in rows]
 
+    def put_back(self, seen: Iterable[StoredJob]) -> list[str]:
+        """
+        Record that dead jobs wait again, with a fresh retry budget. Returns the ids that were changed.
+
+        Args:
+            seen: The jobs as they were read before it was known that the queue has them back. One that is no longer
+                dead, or has died again since, is left alone.
+        """
+        died_at = {job.id: job.finished_at for job in seen if job.state is JobState.DEAD}
+        if not died_at:
+            return []
+        with self._write() as connection:
+            found = self._read_jobs(connection, died_at, lock=True)
+            ids = [job.id for job in found if job.state is JobState.DEAD and job.finished_at == died_at[job.id]]
+            connection.execute(self._statements.revive, self._statements.ids(ids))
+        return ids
+
     def cancel(self, job_id: str, at: float | None = None) -> bool:
         """
         Cancel a job: at once where it waits or is dead; where it runs, once its attempt ends in anything but done.

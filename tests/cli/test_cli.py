@@ -17,8 +17,8 @@ from typer.testing import CliRunner, Result
 from allocator import Queue
 from allocator.cli import app
 from allocator.persistence import open_store
-from tests.contract.builders import BOUND_S, Clients, a_job, bury, counts
-from tests.persistence.builders import NOW, finished
+from tests.contract.builders import BOUND_S, Clients, a_job, bury, counts, take
+from tests.persistence.builders import NOW, an_ending, finished
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,6 +81,24 @@ def test_dead_letters_are_listed_shown_and_put_back(queue: Queue, where: list[st
     assert (put_back.exit_code, put_back.stdout) == (0, "1 put back\n")
     assert nothing.exit_code == 1
     assert queue.counts() == counts(ready=1, dead=1)
+
+
+@pytest.mark.on_redis
+def test_the_store_hears_of_what_is_put_back(queue: Queue, where: list[str], tmp_path: Path) -> None:
+    """Where one is named: it says at once that the job waits."""
+    store_url = f"sqlite:///{tmp_path / 'store.db'}"
+    with open_store(store_url) as store:
+        job = store.submit(queue, a_job())
+        lease = take(queue)
+        store.begin([lease], queue)
+        store.settle([an_ending(lease, "dead")])
+    queue.nack(lease, "broken", dead=True)
+
+    put_back = run("dlq", "requeue", job.id, "-s", store_url, *where)
+    shown = run("jobs", "show", job.id, "-s", store_url, "--json")
+
+    assert (put_back.exit_code, put_back.stdout) == (0, "1 put back\n")
+    assert json.loads(shown.stdout)["state"] == "queued"
 
 
 @pytest.mark.on_servers
