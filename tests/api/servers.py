@@ -37,7 +37,7 @@ class ApiServer:
         self.root = root
         self._launcher = launcher
         self.data = root / "data"
-        self.store_url = f"sqlite:///{root / 'store.db'}"
+        self.store_url = str(settings.get("store_url", f"sqlite:///{root / 'store.db'}"))
         self.port = free_port()
         self.log = root / "log"
         self._settings = {

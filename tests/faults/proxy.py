@@ -10,7 +10,8 @@ import selectors
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from urllib.parse import urlsplit, urlunsplit
 
@@ -58,6 +59,7 @@ class Proxy:
         self._open: set[socket.socket] = set()
         self._held: list[tuple[socket.socket, bytes]] = []
         self._errors: list[BaseException] = []
+        self._is_down = False
         self.struck = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         userinfo, at, _ = parts.netloc.rpartition("@")
@@ -103,6 +105,16 @@ class Proxy:
         for client in list(self._open):
             _reset(client)
 
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """As if the server were gone: every connection is reset, and so is every new one, until this is left."""
+        self._is_down = True
+        self.cut()
+        try:
+            yield
+        finally:
+            self._is_down = False
+
     def _accept(self) -> None:
         while True:
             try:
@@ -112,6 +124,10 @@ class Proxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
+        if self._is_down:
+            _reset(client)
+            client.close()
+            return
         try:
             upstream = socket.create_connection(self._target, timeout=WAIT_S)
         except OSError:
