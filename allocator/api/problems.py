@@ -13,7 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
 from allocator.domain.errors import AllocatorError, InvalidJob, QueueClosed, QueueFull, QueueUnavailable
-from allocator.ingest import LibraryUnavailable, ObjectMissing, ObjectStoreUnavailable, OutOfSpace, TooLarge
+from allocator.ingest import (
+    LibraryUnavailable,
+    ObjectMissing,
+    ObjectStoreUnavailable,
+    OutOfSpace,
+    SweptAway,
+    TooLarge,
+)
 from allocator.ingest.intake import NoDocument
 from allocator.persistence import AssetBusy, KeyReused, StoreClosed, StoreUnavailable
 
@@ -90,6 +97,8 @@ def problem_of(error: AllocatorError) -> Problem:
         case StoreUnavailable():
             return later(507 if error.reason == "full" else 503, text)
         case ObjectStoreUnavailable() | LibraryUnavailable() | QueueUnavailable() | QueueClosed() | StoreClosed():
+            return later(503, text)
+        case SweptAway():
             return later(503, text)
         case KeyReused():
             return Problem(409, text, job_id=error.upload_id)

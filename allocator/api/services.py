@@ -11,6 +11,7 @@ from fastapi import Depends, Request
 
 from allocator.api.processing import PROCESSORS
 from allocator.api.settings import ApiSettings
+from allocator.api.sweeping import Sweeper
 from allocator.domain.errors import AllocatorError
 from allocator.domain.job import Job
 from allocator.ingest.intake import Intake
@@ -27,6 +28,9 @@ RECONNECT_S = 2.0
 """How long a request waits for the queue's server before it says so. The supervisor has more patience."""
 
 PROBE_S = 1.0
+
+SWEEP_STOP_S = 5.0
+"""How long the end of the server waits for a sweep to see that it is to stop."""
 
 
 class Services:
@@ -75,6 +79,10 @@ class Services:
         self._probe = open_queue(settings.queue_url, name=f"{settings.queue_name[:58]}.ready", **patience)
         self._closing.callback(self._probe.close)
         self.intake = Intake(self.archive.objects, self.archive.assets, self.queue)
+        if settings.sweep_s:
+            sweeper = Sweeper(self.archive, settings.sweep_s, settings.spared_s)
+            sweeper.start()
+            self._closing.callback(sweeper.stop, SWEEP_STOP_S)
         if settings.processes:
             self._start(settings, in_process)
 

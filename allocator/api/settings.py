@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field
 from sqlalchemy import make_url
 
+from allocator.ingest import MIN_AGE_S
 from allocator.persistence import default_url
 from allocator.settings import Settings
 
@@ -33,6 +34,13 @@ class ApiSettings(Settings):
     stall_s: float = Field(30.0, gt=0, description="How long a client may send nothing in the middle of an upload.")
     min_bytes_per_s: float = Field(1000.0, gt=0, description="Least pace of an upload, after its first stall_s.")
     max_upload_s: float = Field(6 * 3600.0, gt=0, description="Longest time that an upload may take, all in all.")
+    sweep_s: float = Field(3600.0, ge=0, description="How often what nothing refers to is deleted; 0: never.")
+    sweep_age_s: float = Field(86400.0, ge=0, description="How old it must be; never less than an upload may take.")
+
+    @property
+    def spared_s(self) -> float:
+        """How young an object must be for a sweep to spare it: the record of a slow upload may be on its way."""
+        return max(self.sweep_age_s, self.max_upload_s + MIN_AGE_S)
 
     @property
     def asks_for_key(self) -> bool:

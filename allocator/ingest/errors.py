@@ -45,6 +45,16 @@ class ObjectMissing(AllocatorError, LookupError):
         self.sha256 = sha256
 
 
+class SweptAway(AllocatorError):
+    """Bytes of an upload were deleted before it was recorded, so that it was not accepted."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"the bytes of {name[:100]!a} were swept before the upload was complete: it took longer than sweeps spare. "
+            "Nothing was accepted; send it again, with fewer files at a time"
+        )
+
+
 class ObjectStoreUnavailable(AllocatorError):
     """The file system of the object store refused; the text says what to check."""
 

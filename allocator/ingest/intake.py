@@ -12,6 +12,7 @@ import msgspec
 from allocator.domain.errors import AllocatorError
 from allocator.domain.ids import new_id
 from allocator.domain.job import Job
+from allocator.ingest.errors import ObjectMissing, SweptAway
 from allocator.ingest.identify import HEAD_BYTES, JSON_TYPE, Identity, Kind, identify, may_be_json
 from allocator.ingest.objects import ObjectStore, Stored
 from allocator.persistence import Asset, Assets, Dispatcher, StoreUnavailable, Upload
@@ -103,12 +104,14 @@ class Intake:
                 upload; names, sizes, hashes, comments and their order are the content.
         Raises:
             KeyReused, StoreUnavailable, QueueClosed: See `Assets.accept`.
+            SweptAway: Some of it was committed so long ago that it is gone; nothing was accepted.
             ValueError: A text is none that a database takes, or too long.
         """
         now = time.time()
         upload = Upload(
             id=new_id(), owner=owner, comments=comments, key=key, digest=digest_of(brought, comments), created_at=now
         )
+        self._keep(brought)
         identities = [self._identify(one) for one in brought]
         kinds = Counter(identity.kind for identity in identities)
         has_first = kinds[Kind.JSON] < 2
@@ -151,6 +154,14 @@ class Intake:
             if stored is None or stored.digest != upload.digest:
                 raise
             return stored
+
+    def _keep(self, brought: Sequence[Brought]) -> None:
+        """However long the upload took: from here on there is time enough to record it."""
+        for one in brought:
+            try:
+                self._objects.keep(one.stored.sha256)
+            except ObjectMissing:
+                raise SweptAway(one.name) from None
 
     def _identify(self, one: Brought) -> Identity:
         """Which processor is to look at it. That one looks at the whole of it, and has the last word."""

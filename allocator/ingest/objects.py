@@ -193,7 +193,18 @@ class ObjectStore:
                         if size is not None:
                             objects += 1
                             freed += size
-            return Swept(objects, freed, self._sweep_incoming(oldest_spared))
+        return Swept(objects, freed, self.sweep_incoming(older_than_s))
+
+    def sweep_incoming(self, older_than_s: float = MIN_AGE_S) -> int:
+        """Delete incoming files whose writers are gone, unless written to within this time; returns how many."""
+        with self._told():
+            return self._sweep_incoming(time.time() - older_than_s)
+
+    def keep(self, sha256: str) -> None:
+        """Have sweeps spare the object as if it had been committed now; raises as `open` does."""
+        path = self.path(sha256)
+        with self._told(), locked(self._lock, fcntl.LOCK_SH), self._told(sha256):
+            os.utime(path)
 
     def remove(self, sha256: str, is_referenced: IsReferenced, older_than_s: float = MIN_AGE_S) -> bool:
         """

@@ -22,6 +22,7 @@ from allocator.ingest.identify import Identity, Kind, identify
 from allocator.ingest.library import Library
 from allocator.ingest.objects import ObjectStore
 from allocator.ingest.rules import Rules, Subject, load_rules
+from allocator.ingest.sweeping import enrol
 from allocator.persistence import Asset, Assets, Store, open_store
 
 MEMORY_BYTES = 1024 * 1024 * 1024
@@ -73,6 +74,11 @@ class Archive:
         own_rules = objects.root / "rules.toml"
         rules = load_rules(own_rules if own_rules.exists() else None)
         store = open_store(store_url)
+        try:
+            enrol(objects, store)
+        except BaseException:
+            store.close()
+            raise
         return cls(objects, library, rules, store, Assets(store))
 
     def process(self, context: Attempt, facts_of: Callable[[Path, Identity, Asset], dict[str, Any]]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ from allocator.persistence.rows import (
 )
 from allocator.persistence.statements import Batch, statements_for
 from allocator.persistence.states import ENDED, JobState
-from allocator.persistence.tables import attempts, jobs
+from allocator.persistence.tables import attempts, identity, jobs
 
 RETAIN_BATCH = 500
 """Jobs deleted in one transaction, so that nobody waits long for it."""
@@ -481,6 +481,11 @@ class Store:
                     raise StoreUnavailable(self.where, "refused", str(error), remedy) from error
         self._locks.append(taken)
         return taken
+
+    def identity(self) -> str:
+        """Tells this database from every other one, wherever it is moved to."""
+        with self._read() as connection:
+            return str(connection.execute(select(identity.c.id)).scalar_one())
 
     def close(self) -> None:
         """Let go of connections and locks. Idempotent."""

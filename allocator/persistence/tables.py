@@ -7,6 +7,7 @@ The tables, as this release has them. Migrations make them; `HEAD` is the last o
     assets    the files and documents of uploads, and where each was put
     api_keys  who may use the API
     runs      workloads that were measured
+    identity  one row: the name of this database
 
 An attempt that runs is the job's own row (token, attempt, worker, leased_at, started_at): a row of `attempts` is
 written once, when it ends, and never changed. One whose worker went silent is written when the next begins.
@@ -31,7 +32,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision that these tables are at."""
 
 # Bytes, not words: the order of SQLite and of Python, and the fastest to compare.
@@ -189,3 +190,5 @@ runs = Table(
     Column("figures", LargeBinary),
 )
 Index("runs_started", runs.c.started_at, runs.c.id)
+
+identity = Table("identity", metadata, Column("id", Word, primary_key=True))

@@ -8,9 +8,11 @@ import pytest
 
 from allocator.domain.job import Job
 from allocator.domain.lease import Lease
+from allocator.ingest import SweptAway
 from allocator.ingest.intake import Intake, NoDocument, documents_of
 from allocator.ingest.processors import Archive, _facts
 from allocator.persistence import Asset, AssetState, KeyReused
+from tests.ingest.test_objects import make_old, nobody
 from tests.persistence.builders import FakeQueue, a_lease, an_ending
 
 
@@ -82,6 +84,22 @@ def test_what_the_store_did_not_take_is_not_accepted(intake: Intake, queue: Fake
 
     with pytest.raises(RuntimeError, match="closed"):
         intake.accept(brought)
+
+
+def test_what_took_long_to_come_is_not_swept_before_it_is_recorded(archive: Archive, intake: Intake) -> None:
+    """From its acceptance on it is young again; what a sweep was faster with is not accepted, and can be sent again."""
+    slow, slower = intake.put("slow.txt", b"slow"), intake.put("slower.txt", b"slower")
+    make_old(archive.objects.path(slow.stored.sha256))
+    intake.accept([slow])
+    make_old(archive.objects.path(slower.stored.sha256))
+
+    swept = archive.objects.sweep(nobody)
+
+    assert swept.objects == 1
+    assert archive.objects.size(slow.stored.sha256) == 4
+    with pytest.raises(SweptAway, match=r"slower\.txt.*send it again"):
+        intake.accept([slower], key="again")
+    assert intake.accept([intake.put("slower.txt", b"slower")], key="again").asset_ids
 
 
 def test_jobs_go_to_the_processor_of_the_content(intake: Intake, queue: FakeQueue) -> None:
