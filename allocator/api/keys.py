@@ -16,11 +16,14 @@ from allocator.api.services import Services
 from allocator.domain.errors import AllocatorError
 from allocator.persistence import ApiKey
 
-OPEN_PATHS = frozenset(("/live", "/ready"))
-"""Whoever watches over the server needs no key for these. `/ready` says more to those who have one."""
+LIVE = "/live"
+"""It answers as long as the server does, and so must not ask the database for a key."""
 
-NEVER_ASKED = "/live"
-"""It answers as long as the server does, and so must not ask the database."""
+READY = "/ready"
+"""Whoever watches over the server needs no key for it. It says more to those who have one."""
+
+PAGE = ("/", "/page/")
+"""The page itself, and what it is made of: nothing of anybody's. It asks people for their key."""
 
 SCHEMES = {
     "bearer": {
@@ -39,7 +42,7 @@ class KeyGuard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != NEVER_ASKED and (problem := await _problem(scope)):
+        if scope["type"] == "http" and not _is_open(scope["path"]) and (problem := await _problem(scope)):
             await problem.response()(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -48,7 +51,7 @@ class KeyGuard:
 async def _problem(scope: Scope) -> Problem | None:
     secret = _shown(Headers(scope=scope))
     if not secret:
-        if scope["path"] in OPEN_PATHS:
+        if scope["path"] == READY:
             return None
         return _refused(
             "this needs an API key, sent as Authorization: Bearer KEY; on the server, `allocator keys create NAME` "
@@ -64,6 +67,11 @@ async def _problem(scope: Scope) -> Problem | None:
         return _refused("the API key that was sent is none of this server's, or was revoked", ', error="invalid_token"')
     scope.setdefault("state", {})["api_key"] = key
     return None
+
+
+def _is_open(path: str) -> bool:
+    index, parts = PAGE
+    return path in (LIVE, index) or path.startswith(parts)
 
 
 def _shown(headers: Headers) -> str:
@@ -84,8 +92,8 @@ def describe(document: dict[str, Any], is_asked_for: bool) -> dict[str, Any]:
     challenge = {"WWW-Authenticate": {"description": "Bearer", "schema": {"type": "string"}}}
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            if path in OPEN_PATHS:
+            if path in (LIVE, READY):
                 operation["security"] = []
-            if path != NEVER_ASKED:
+            if path != LIVE:
                 operation["responses"] |= {"401": {**responses(401)[401], "headers": challenge}}
     return document

@@ -193,7 +193,7 @@ class ObjectStore:
                         if size is not None:
                             objects += 1
                             freed += size
-        return Swept(objects, freed, self.sweep_incoming(older_than_s))
+            return Swept(objects, freed, self._sweep_incoming(oldest_spared))
 
     def sweep_incoming(self, older_than_s: float = MIN_AGE_S) -> int:
         """Delete incoming files whose writers are gone, unless written to within this time; returns how many."""

@@ -41,7 +41,7 @@ def test_without_a_key_nothing_is_answered(guarded: ApiServer) -> None:
         ("GET", "/nothing"),
         ("OPTIONS", INGEST),
         ("GET", "/live/"),
-        ("GET", "//live"),
+        ("GET", "/page"),
     ):
         response = guarded.client.request(method, path)
         problem(response, 401)
