@@ -22,7 +22,7 @@ from allocator.ingest.identify import Identity, Kind, identify
 from allocator.ingest.library import Library
 from allocator.ingest.objects import ObjectStore
 from allocator.ingest.rules import Rules, Subject, load_rules
-from allocator.ingest.sweeping import enrol
+from allocator.ingest.sweeping import enrol, others
 from allocator.persistence import Asset, Assets, Store, open_store
 
 MEMORY_BYTES = 1024 * 1024 * 1024
@@ -134,7 +134,8 @@ class Archive:
         """
         Forget an asset, its place in the library, and its bytes where nothing else has them.
 
-        Bytes that were committed within the last hour stay until a sweep takes them.
+        Bytes that were committed within the last hour stay until a sweep takes them, and so do all while another
+        database may refer to them.
 
         Returns:
             The asset as it was; None if there is none.
@@ -146,7 +147,8 @@ class Archive:
             return None
         if asset.path is not None:
             self.hide(asset.path, asset.sha256)
-        self.objects.remove(asset.sha256, self.assets.referenced)
+        if not others(self.objects, self.store):
+            self.objects.remove(asset.sha256, self.assets.referenced)
         return asset
 
     def hide(self, path: str, sha256: str) -> None:

@@ -83,14 +83,19 @@ def sweep(
         return assets.referenced(sha256s)
 
     incoming = objects.sweep_incoming(min(older_than_s, MIN_AGE_S))
-    if others := _others(objects, store):
-        raise FolderShared(objects, others)
+    if shared_with := others(objects, store):
+        raise FolderShared(objects, shared_with)
     swept = objects.sweep(referenced, older_than_s)
     return Swept(swept.objects, swept.bytes, swept.incoming + incoming)
 
 
-def _others(objects: ObjectStore, store: Store) -> list[str]:
-    """Where the other databases are that have records of the files here."""
+def others(objects: ObjectStore, store: Store) -> list[str]:
+    """
+    Where the other databases are that may have records of the files here; none: what this one does not know may go.
+
+    Raises:
+        ObjectStoreUnavailable, StoreUnavailable: See there.
+    """
     identity = store.identity()
     try:
         lines = (objects.root / NAME).read_text(encoding="utf-8").splitlines()

@@ -90,22 +90,30 @@ def test_no_sweep_is_made_where_none_is_wanted(opened: Callable[..., Services]) 
 
 def test_the_files_of_another_database_are_spared(opened: Callable[..., Services], tmp_path: Path) -> None:
     """A new database in the place of the right one deletes nothing, nor does the right one while both are there."""
+    both = b"both have it"
     other_url = f"sqlite:///{tmp_path / 'other.db'}"
     with opened(sweep_s=0) as right, opened(sweep_s=0, store_url=other_url) as wrong:
         objects = right.archive.objects
-        upload(right, b"mine")
+        upload(wrong, both)
+        accepted = upload(right, both)
+        deleted = right.archive.assets.asset(accepted.asset_ids[0])
+        assert deleted is not None
+        right.archive.store.cancel(deleted.job_id)
         left = abandoned(objects, "left")
 
         for archive, other in ((wrong.archive, "store.db"), (right.archive, "other.db")):
             with pytest.raises(FolderShared, match=rf"{other}.*strike out"):
                 sweep(objects, archive.store)
+        right.archive.delete(deleted.id)
+        size = objects.size(deleted.sha256)
         databases = objects.root / "databases"
-        databases.write_text(databases.read_text().splitlines(keepends=True)[0])
-        swept = sweep(objects, right.archive.store)
+        databases.write_text(databases.read_text().splitlines(keepends=True)[1])
+        swept = sweep(objects, wrong.archive.store)
 
+    assert size == len(both)
     assert (swept.objects, swept.incoming) == (1, 0)
     assert are_gone(left)
-    assert len(files_below(objects.root / "objects")) == 1
+    assert files_below(objects.root / "objects") == [objects.path(deleted.sha256)]
 
 
 def test_a_database_that_was_moved_is_known_again(tmp_path: Path) -> None:
