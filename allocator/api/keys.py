@@ -5,11 +5,13 @@ A key is all that opens anything here: no cookie does, and no address. A foreign
 can therefore do nothing, whatever name it was led here by; see `guard` for servers that ask for no key.
 """
 
+from contextlib import suppress
 from typing import Any
 
+import anyio
 from anyio import to_thread
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from allocator.api.problems import Problem, problem_of, responses
 from allocator.api.services import Services
@@ -24,6 +26,9 @@ READY = "/ready"
 
 PAGE = ("/", "/page/")
 """The page itself, and what it is made of: nothing of anybody's. It asks people for their key."""
+
+LOOK_AGAIN_S = 1.0
+"""How often the key of a stream of events is looked up again, at most."""
 
 SCHEMES = {
     "bearer": {
@@ -42,10 +47,12 @@ class KeyGuard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not _is_open(scope["path"]) and (problem := await _problem(scope)):
+        if scope["type"] != "http" or _is_open(scope["path"]):
+            await self._app(scope, receive, send)
+        elif problem := await _problem(scope):
             await problem.response()(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, _until_revoked(scope, send))
 
 
 async def _problem(scope: Scope) -> Problem | None:
@@ -57,16 +64,44 @@ async def _problem(scope: Scope) -> Problem | None:
             "this needs an API key, sent as Authorization: Bearer KEY; on the server, `allocator keys create NAME` "
             "makes one"
         )
-    services: Services = scope["app"].state.services
     try:
         # Every time, so that one that was revoked is refused at once.
-        key: ApiKey | None = await to_thread.run_sync(services.keys.check, secret)
+        key: ApiKey | None = await to_thread.run_sync(_services(scope).keys.check, secret)
     except AllocatorError as error:
         return problem_of(error)
     if key is None:
         return _refused("the API key that was sent is none of this server's, or was revoked", ', error="invalid_token"')
     scope.setdefault("state", {})["api_key"] = key
     return None
+
+
+def _until_revoked(scope: Scope, send: Send) -> Send:
+    """Sends, and ends a stream of events at the next one after its key was revoked: others end by themselves."""
+    secret = _shown(Headers(scope=scope))
+    is_stream = has_ended = False
+    looked_at = anyio.current_time()
+
+    async def tell(message: Message) -> None:
+        nonlocal is_stream, has_ended, looked_at
+        if message["type"] == "http.response.start":
+            kind = Headers(raw=message["headers"]).get("content-type", "")
+            is_stream = bool(secret) and kind.startswith("text/event-stream")
+        elif is_stream and not has_ended and anyio.current_time() - looked_at >= LOOK_AGAIN_S:
+            looked_at = anyio.current_time()
+            # Where nobody can tell now, the stream has something to say on that itself.
+            with suppress(AllocatorError):
+                has_ended = await to_thread.run_sync(_services(scope).keys.check, secret) is None
+            if has_ended:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if not has_ended:
+            await send(message)
+
+    return tell
+
+
+def _services(scope: Scope) -> Services:
+    services: Services = scope["app"].state.services
+    return services
 
 
 def _is_open(path: str) -> bool:

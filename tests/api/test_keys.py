@@ -1,12 +1,14 @@
 """Keys: where others than this machine can connect, nobody does anything without one."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from allocator.api.settings import ApiSettings
 from allocator.persistence import ApiKey, Keys, open_store
 from tests.api.servers import FORM_TYPE, INGEST, OBJECTS, ApiServer, form, problem
+from tests.faults.running import Running, until
 
 AS_OTHERS_SEE_IT = {"Host": "files.example"}
 
@@ -91,6 +93,36 @@ def test_a_revoked_key_is_refused_at_once(guarded: ApiServer) -> None:
 
     assert before.status_code == 200
     problem(guarded.client.get(OBJECTS, headers=bearer(secret)), 401)
+
+
+def test_a_revoked_key_ends_the_streams_that_it_opened(guarded: ApiServer) -> None:
+    """At the next event: the connection is closed, and its client would need another key to open the next one."""
+    made, secret = a_key(guarded)
+    files = [(f"{number}.txt", b"%d" % number) for number in range(20)]
+    job_id = guarded.send(*files, headers=bearer(secret))["job_id"]
+    status = guarded.client.get(f"{INGEST}/{job_id}/status", headers=bearer(secret)).json()
+    seen: list[str] = []
+
+    def follow() -> None:
+        with guarded.client.stream("GET", f"{INGEST}/{job_id}/events", headers=bearer(secret)) as response:
+            for line in response.iter_lines():
+                seen.append(line)
+
+    def has_gone_on(known: int) -> bool:
+        return len(seen) > known or following.done
+
+    following = Running(follow)
+    until(lambda: "event: progress" in seen, "the stream has begun")
+    with open_store(guarded.store_url) as store:
+        Keys(store).revoke(made.id)
+        for one in status["objects"]:
+            known = len(seen)
+            # An event to tell of.
+            store.cancel(one["job_id"])
+            until(partial(has_gone_on, known), "it was told, or the stream has ended")
+    following.result()
+
+    assert "event: end" not in seen
 
 
 def test_health_needs_no_key(guarded: ApiServer) -> None:
