@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from allocator.api.processing import PROCESSORS
 from allocator.api.settings import ApiSettings
 from allocator.api.sweeping import Sweeper
+from allocator.api.watching import Watches
 from allocator.domain.errors import AllocatorError
 from allocator.domain.job import Job
 from allocator.ingest.intake import Intake
@@ -43,6 +44,7 @@ class Services:
         queue: For requests, which do not wait for its server for long.
         supervisor: None where others work on the queue.
         intake: Accepts uploads.
+        watches: Followed uploads; for the event loop alone.
         metrics: Of the supervisor.
         uploads: How many are being read; only the event loop changes it.
         stopping: The server is to end: what is long-lived ends now.
@@ -83,6 +85,7 @@ class Services:
             sweeper = Sweeper(self.archive, settings.sweep_s, settings.spared_s)
             sweeper.start()
             self._closing.callback(sweeper.stop, SWEEP_STOP_S)
+        self.watches = Watches(self.archive.assets)
         if settings.processes:
             self._start(settings, in_process)
 

@@ -1,15 +1,11 @@
-"""Uploads: taken in, and followed until all their objects are placed."""
+"""Uploads: taken in, and how they stand until all their objects are placed."""
 
-import json
-from collections.abc import AsyncIterator, Callable
-from functools import partial
 from operator import itemgetter
 from typing import Annotated
 
 import anyio
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 
 from allocator.api.multipart import Form, FormReader
@@ -17,20 +13,10 @@ from allocator.api.problems import Problem, later, not_found, responses
 from allocator.api.services import Opened, Services
 from allocator.api.settings import ApiSettings
 from allocator.api.views import AcceptedView, ObjectView, ProgressView, StatusView, utc
-from allocator.domain.errors import AllocatorError
 from allocator.ingest.intake import ANONYMOUS, Accepted, documents_of
 
 GATHERED_BYTES = 256 * 1024
 """Read before a thread is asked to write it: going there costs more than writing a few kilobytes."""
-
-POLL_S = (0.1, 1.0)
-"""Between two looks at an upload that someone follows: the first ones, and the longest."""
-
-STREAM_S = 300.0
-"""Longest life of a stream of events; browsers connect again by themselves."""
-
-ALIVE_S = 15.0
-"""Longest silence in a stream of events, so that no proxy takes it for dead."""
 
 router = APIRouter(prefix="/api/v1/ingest", tags=["ingest"])
 
@@ -241,60 +227,3 @@ def status(
         objects=[ObjectView.of(asset) for asset in page],
         next=page[-1].id if len(page) == limit else None,
     )
-
-
-@router.get(
-    "/{job_id}/events",
-    summary="Follow an upload",
-    response_class=StreamingResponse,
-    responses={
-        200: {
-            "description": "Server-sent events: `progress` at every change, `end` when everything has ended, "
-            "`problem` where it cannot be told any more. After some minutes the stream ends; connect again.",
-            "content": {
-                "text/event-stream": {
-                    "schema": {"type": "string"},
-                    "example": 'event: progress\ndata: {"status":"processing","queued":0,"processing":1,"done":0,'
-                    '"failed":0,"total":1}\n\n',
-                }
-            },
-        },
-        **responses(403, 404, 421, 422, 503),
-    },
-)
-async def events(job_id: str, services: Opened) -> StreamingResponse:
-    """Counts of the upload whenever they change, until everything has ended."""
-    assets = services.archive.assets
-    if await to_thread.run_sync(assets.upload, job_id) is None:
-        raise not_found("upload of this id; its objects may have been deleted")
-    look = partial(assets.counts, job_id)
-    return StreamingResponse(
-        _follow(services, look), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
-    )
-
-
-async def _follow(services: Services, look: Callable[[], dict[str, int]]) -> AsyncIterator[str]:
-    last = ""
-    pause_s, longest_s = POLL_S
-    ends_at = anyio.current_time() + STREAM_S
-    spoke_at = anyio.current_time()
-    yield "retry: 2000\n\n"
-    while anyio.current_time() < ends_at and not services.stopping.is_set():
-        try:
-            progress = ProgressView(**await to_thread.run_sync(look))
-        except AllocatorError as error:
-            # The status line has long been sent.
-            yield f"event: problem\ndata: {json.dumps({'detail': str(error)})}\n\n"
-            return
-        said = f'{{"status":"{progress.status}",{progress.model_dump_json()[1:]}'
-        if said != last:
-            last, pause_s, spoke_at = said, POLL_S[0], anyio.current_time()
-            yield f"event: progress\ndata: {said}\n\n"
-        elif anyio.current_time() - spoke_at >= ALIVE_S:
-            spoke_at = anyio.current_time()
-            yield ": still here\n\n"
-        if progress.status in ("done", "failed"):
-            yield f"event: end\ndata: {said}\n\n"
-            return
-        await anyio.sleep(pause_s)
-        pause_s = min(pause_s * 1.5, longest_s)

@@ -176,22 +176,6 @@ def test_no_name_leads_out_of_the_library(server: ApiServer, name: str) -> None:
     assert content.content == sent
 
 
-def test_an_upload_is_followed_live(server: ApiServer) -> None:
-    """Server-sent events: what changes, and the end, after which the stream closes."""
-    accepted = server.send(*[(f"{number}.png", a_picture(size=(20 + number, 30))) for number in range(5)])
-
-    with server.client.stream("GET", f"{INGEST}/{accepted['job_id']}/events") as response:
-        lines = list(response.iter_lines())
-
-    said = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
-    assert response.headers["content-type"].startswith("text/event-stream")
-    assert "event: progress" in lines
-    assert "event: end" in lines
-    assert (said[-1]["status"], said[-1]["done"]) == ("done", 5)
-    assert sorted(one["done"] for one in said) == [one["done"] for one in said]
-    problem(server.client.get(f"{INGEST}/nobody/events"), 404)
-
-
 def test_the_status_comes_in_pages(server: ApiServer) -> None:
     """Counts are of the whole upload, objects of the page, in the order sent."""
     accepted = server.send(*[(f"{number}.txt", f"page {number}".encode()) for number in range(5)])
