@@ -9,7 +9,7 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 import allocator
-from allocator.api import events, keys, objects, operations, problems, uploads
+from allocator.api import events, keys, objects, operations, page, problems, uploads
 from allocator.api.guard import LoopbackGuard
 from allocator.api.services import Services
 from allocator.api.settings import ApiSettings
@@ -57,7 +57,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     routes = list(app.routes)
-    for router in (uploads.router, events.router, objects.router, operations.letters, operations.router):
+    for router in (page.router, uploads.router, events.router, objects.router, operations.letters, operations.router):
         app.include_router(router)
         routes += router.routes
     problems.install(app, routes)

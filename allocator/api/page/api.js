@@ -1,0 +1,91 @@
+// Calls of the API, and the key that some servers ask for.
+
+import { at, visible } from "./dom.js";
+
+const KEPT_AS = "allocator-key";
+
+let asking = null;
+
+/** What the API says when it cannot do what it is asked (RFC 9457). */
+export class Problem extends Error {
+  constructor(status, detail, retryAfterS = null) {
+    super(detail);
+    this.status = status;
+    this.retryAfterS = retryAfterS;
+  }
+
+  /** Whether it passes by itself. */
+  get passes() {
+    return [408, 429, 503, 507].includes(this.status);
+  }
+
+  /** From the parts of a response. */
+  static of(status, text, retryAfter) {
+    let detail = `the server answered ${status}`;
+    try {
+      detail = JSON.parse(text).detail || detail;
+    } catch {
+      // No problem of this API: a proxy's page, say.
+    }
+    return new Problem(status, detail, retryAfter ? Number(retryAfter) || null : null);
+  }
+}
+
+/** Headers that carry the key, if there is one. */
+export function credentials() {
+  const key = sessionStorage.getItem(KEPT_AS);
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
+/** Whether a plain link cannot get at files: it carries no key. */
+export const hasKey = () => sessionStorage.getItem(KEPT_AS) !== null;
+
+/** Fetch a path; throws Problem where it is refused, TypeError where nobody answers. Waits for a key if one is needed. */
+export async function call(path, options = {}) {
+  for (;;) {
+    const sent = credentials();
+    const response = await fetch(path, { ...options, headers: { ...options.headers, ...sent } });
+    if (response.ok) return response;
+    const problem = Problem.of(response.status, await response.text(), response.headers.get("Retry-After"));
+    if (problem.status !== 401) throw problem;
+    await keyAfter(sent.Authorization, problem);
+  }
+}
+
+/** The JSON at a path. */
+export const get = async (path) => (await call(path)).json();
+
+/** Resolves when there is another key than the one that was refused. */
+export function keyAfter(refused, problem) {
+  if (credentials().Authorization !== refused) return Promise.resolve();
+  asking ??= ask(refused, problem).finally(() => (asking = null));
+  return asking;
+}
+
+function ask(refused, problem) {
+  const form = at("key-form");
+  at("key-refused").textContent = refused ? `The key was refused: ${visible(problem.message)}` : "";
+  form.hidden = false;
+  at("forget").hidden = true;
+  at("key").focus();
+  return new Promise((resolve) => {
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      // What is no ASCII cannot be in a header, and is no key.
+      sessionStorage.setItem(KEPT_AS, at("key").value.replace(/[^\x21-\x7e]/g, ""));
+      at("key").value = "";
+      form.hidden = true;
+      at("forget").hidden = false;
+      resolve();
+    };
+  });
+}
+
+/** Show how to get rid of the key. */
+export function offerToForget() {
+  at("forget").hidden = !hasKey();
+  at("forget").onclick = () => {
+    sessionStorage.removeItem(KEPT_AS);
+    location.reload();
+  };
+}

@@ -1,0 +1,76 @@
+// Figures of the queue, looked at often while something happens and seldom otherwise.
+
+import { get } from "./api.js";
+import { at } from "./dom.js";
+import { changes } from "./following.js";
+
+const BUSY_MS = 1000;
+const CALM_MS = 5000;
+
+// However slow the server counts, most of its time is its own.
+const REST_RATIO = 20;
+
+let dead = null;
+let timer = null;
+let tookMs = 0;
+let isBusy = false;
+
+/** Show them from now on; `onDead` is called when the number of dead letters has changed. */
+export function showFigures(onDead) {
+  for (const change of ["object", "ended"]) {
+    changes.addEventListener(change, () => {
+      if (!isBusy && timer !== null) rest(BUSY_MS, onDead);
+      isBusy = true;
+    });
+  }
+  return look(onDead);
+}
+
+async function look(onDead) {
+  timer = null;
+  const began = performance.now();
+  try {
+    const figures = await get("/api/v1/queue");
+    isBusy = show(figures);
+    at("trouble").hidden = true;
+    if (dead !== null && dead !== figures.counts.dead) onDead();
+    dead = figures.counts.dead;
+  } catch (problem) {
+    isBusy = false;
+    at("trouble").textContent = problem.status
+      ? `The queue cannot be looked at: ${problem.message}`
+      : "The server does not answer. This page goes on by itself when it does.";
+    at("trouble").hidden = false;
+  }
+  tookMs = performance.now() - began;
+  rest(isBusy ? BUSY_MS : CALM_MS, onDead);
+}
+
+function rest(ms, onDead) {
+  clearTimeout(timer);
+  timer = setTimeout(() => whenSeen(() => look(onDead)), Math.max(ms, tookMs * REST_RATIO));
+}
+
+function show({ counts, supervisor }) {
+  const said = {
+    waiting: counts.ready + counts.scheduled,
+    working: counts.leased,
+    done: counts.done,
+    dead: counts.dead,
+  };
+  for (const [name, count] of Object.entries(said)) at(`figure-${name}`).textContent = count.toLocaleString("en");
+  at("figure-workers").textContent = supervisor ? told(supervisor.workers) : "elsewhere";
+  return said.waiting + said.working > 0;
+}
+
+function told(states) {
+  const busy = states.filter((state) => state === "running").length;
+  const missing = states.filter((state) => state === "stuck" || state === "gone").length;
+  return `${busy} of ${states.length} busy${missing ? `, ${missing} missing` : ""}`;
+}
+
+/** A page that nobody sees asks for nothing. */
+function whenSeen(go) {
+  if (!document.hidden) go();
+  else document.addEventListener("visibilitychange", go, { once: true });
+}

@@ -1,0 +1,177 @@
+"""The page at `/` in a real browser, on a real server with one worker process."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.api.servers import ApiServer
+from tests.api.test_limits import held_upload
+from tests.api.test_operations import broken_picture
+from tests.browser.conftest import PATIENCE_MS, Pages
+from tests.faults.running import until
+from tests.ingest.samples import a_picture
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = "<img src=x onerror=alert(1)>.txt"
+WIDE = {"width": 1400, "height": 1000}
+NARROW = {"width": 400, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """That takes two uploads at a time, and no large files."""
+    with ApiServer(tmp_path_factory.mktemp("page"), processes=1, max_file_bytes=400_000, max_uploads=2) as running:
+        yield running
+
+
+@pytest.fixture
+def page(server: ApiServer, pages: Pages) -> Iterator["Page"]:
+    """The page, on a wide screen."""
+    with pages.open(f"http://127.0.0.1:{server.port}/", viewport=WIDE) as opened:
+        yield opened
+
+
+def a_file(name: str, content: bytes) -> dict[str, Any]:
+    """A file as Playwright takes it."""
+    return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+
+
+def sent(page: "Page", name: str) -> Any:
+    """The row of a file that was sent."""
+    return page.locator("#uploads li", has_text=name)
+
+
+def shown(locator: Any, text: str) -> None:
+    """Wait until it says this."""
+    from playwright.sync_api import expect
+
+    expect(locator).to_contain_text(text, timeout=PATIENCE_MS)
+
+
+def gone(locator: Any) -> None:
+    """Wait until there is none."""
+    from playwright.sync_api import expect
+
+    expect(locator).to_have_count(0, timeout=PATIENCE_MS)
+
+
+def test_files_are_followed_to_their_place(page: "Page") -> None:
+    """Whatever their names: they are text, beside the place, and in the tree, from which they come back."""
+    page.get_by_label("Owner").fill("ada")
+    page.locator("#files").set_input_files([a_file(HOSTILE, b"hostile"), a_file("a.png", a_picture())])
+
+    shown(sent(page, HOSTILE), "Placed in text/ada/")
+    shown(sent(page, "a.png"), "Placed in pictures/")
+    link = page.locator("#tree a", has_text=HOSTILE)
+    with page.expect_download() as download:
+        link.click()
+
+    assert download.value.path().read_bytes() == b"hostile"
+    gone(page.locator("img"))
+
+
+def test_what_is_dropped_is_sent(page: "Page") -> None:
+    """Anywhere on the page; and found again by its comments, which the page kept with it."""
+    page.get_by_label("Comments", exact=True).fill("dropped by hand")
+    page.evaluate(
+        """() => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File(["dropped"], "dropped.txt"));
+            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+        }"""
+    )
+    shown(sent(page, "dropped.txt"), "Placed in text/anonymous/")
+
+    page.reload()
+    page.get_by_label("Find in names and comments").fill("BY HAND")
+
+    shown(page.locator("#library-note"), "1 file with that")
+    shown(page.locator("#tree"), "dropped.txt")
+
+
+def test_a_folder_is_sent_with_all_below(page: "Page", tmp_path: Path) -> None:
+    """Shown by the path that its owner knows, placed under the name alone."""
+    below = tmp_path / "holiday" / "day 1"
+    below.mkdir(parents=True)
+    for number in range(13):
+        (below / f"{number}.txt").write_bytes(b"%d" % number)
+    page.locator("#folder").set_input_files(tmp_path / "holiday")
+
+    drop = page.locator(".drop")
+    shown(drop.locator("summary"), "13 placed")
+    drop.locator("summary").press("Enter")
+
+    shown(sent(page, "holiday/day 1/12.txt"), "/12.txt")
+
+
+def test_dead_letters_are_put_back_and_deleted(page: "Page", server: ApiServer) -> None:
+    """With the reason; put back, it is tried once more; deleted, it is gone at the second word, and its file is not."""
+    page.locator("#files").set_input_files(a_file("broken.png", broken_picture()))
+    letter = page.locator("#letters li")
+    shown(sent(page, "broken.png"), "Given up: ")
+    shown(letter, "image/png that can be read")
+    shown(letter, "1 attempt,")
+
+    letter.get_by_role("button", name="Put back broken.png").press("Enter")
+    shown(letter, "2 attempts,")
+    letter.get_by_role("button", name="Delete").click()
+    shown(letter, "Really delete?")
+    letter.get_by_role("button", name="Delete").click()
+
+    gone(letter)
+    assert server.client.get("/api/v1/objects", params={"text": "broken.png"}).json()["objects"]
+
+
+def test_what_is_refused_is_said_file_by_file(page: "Page", pages: Pages) -> None:
+    """A file that is too large stops none beside it."""
+    pages.expected = ["413"]
+    page.locator("#files").set_input_files([a_file("large.bin", b"x" * 400_001), a_file("small.bin", b"\x00small")])
+
+    shown(sent(page, "large.bin"), "Not sent: the file is larger than the 400,000 bytes allowed")
+    shown(sent(page, "small.bin"), "Placed in other/")
+    shown(page.locator(".drop summary"), "1 placed · 1 failed")
+
+
+def test_a_busy_server_is_waited_for(page: "Page", pages: Pages, server: ApiServer) -> None:
+    """For as long as it says, and told meanwhile."""
+    pages.expected = ["429"]
+    page.clock.install()
+    with held_upload(server), held_upload(server):
+        until(lambda: len(server.incoming()) == 2, "others are being read")
+        page.locator("#files").set_input_files(a_file("patient.txt", b"patient"))
+        shown(sent(page, "patient.txt"), "again in 5 s")
+    until(lambda: server.incoming() == [], "they have gone")
+
+    page.clock.fast_forward(5000)
+
+    shown(sent(page, "patient.txt"), "Placed in text/")
+
+
+def test_everybody_can_read_and_reach_it(page: "Page", server: ApiServer) -> None:
+    """Light and dark, wide and narrow, with a file, a failure, and an open tree: nothing that axe finds."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.locator("#files").set_input_files([a_file("b.txt", b"b"), a_file("broken.png", broken_picture())])
+    shown(page.locator("#letters li"), "broken.png")
+    shown(page.locator("#tree"), "b.txt")
+    axe = Axe()
+    for scheme, size in (("light", WIDE), ("dark", NARROW)):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.set_viewport_size(size)  # type: ignore[arg-type]
+
+        found = axe.run(page)
+
+        assert found.violations_count == 0, found.generate_report()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("Control+Home")
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id"))
+    assert {"Choose files", "Choose a folder", "owner", "comments", "Put back", "Delete", "search"} <= reached
