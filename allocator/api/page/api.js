@@ -66,7 +66,6 @@ function ask(refused, problem) {
   const form = at("key-form");
   at("key-refused").textContent = refused ? `The key was refused: ${visible(problem.message)}` : "";
   form.hidden = false;
-  at("forget").hidden = true;
   at("key").focus();
   return new Promise((resolve) => {
     form.onsubmit = (event) => {
@@ -75,15 +74,16 @@ function ask(refused, problem) {
       sessionStorage.setItem(KEPT_AS, at("key").value.replace(/[^\x21-\x7e]/g, ""));
       at("key").value = "";
       form.hidden = true;
-      at("forget").hidden = false;
+      offerToForget();
       resolve();
     };
   });
 }
 
-/** Show how to get rid of the key. */
+/** Show how to get rid of the key, and hide what a link, which carries none, cannot open. */
 export function offerToForget() {
   at("forget").hidden = !hasKey();
+  at("description").hidden = hasKey();
   at("forget").onclick = () => {
     sessionStorage.removeItem(KEPT_AS);
     location.reload();

@@ -8,7 +8,7 @@ const BUSY_MS = 1000;
 const CALM_MS = 5000;
 
 // However slow the server counts, most of its time is its own.
-const REST_RATIO = 20;
+const REST_RATIO = 5;
 
 let dead = null;
 let timer = null;
