@@ -76,22 +76,28 @@ def test_files_are_followed_to_their_place(page: "Page") -> None:
     gone(page.locator("img"))
 
 
-def test_what_is_dropped_is_sent(page: "Page") -> None:
-    """Anywhere on the page; and found again by its comments, which the page kept with it."""
+def drop(page: "Page", *paths: Path) -> None:
+    """As a hand drops files and folders on the page."""
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    for step in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": step, "x": 700, "y": 900, "data": data})
+
+
+def test_what_is_dropped_is_sent(page: "Page", tmp_path: Path) -> None:
+    """Anywhere on the page, folders too; and found again by its comments, which the page kept with it."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "below.txt").write_bytes(b"below")
+    (tmp_path / "dropped.txt").write_bytes(b"dropped")
     page.get_by_label("Comments", exact=True).fill("dropped by hand")
-    page.evaluate(
-        """() => {
-            const dataTransfer = new DataTransfer();
-            dataTransfer.items.add(new File(["dropped"], "dropped.txt"));
-            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
-        }"""
-    )
+    drop(page, tmp_path / "folder", tmp_path / "dropped.txt")
     shown(sent(page, "dropped.txt"), "Placed in text/anonymous/")
+    shown(sent(page, "folder/below.txt"), "Placed in text/anonymous/")
 
     page.reload()
     page.get_by_label("Find in names and comments").fill("BY HAND")
 
-    shown(page.locator("#library-note"), "1 file with that")
+    shown(page.locator("#library-note"), "2 files with that")
     shown(page.locator("#tree"), "dropped.txt")
 
 
@@ -103,9 +109,9 @@ def test_a_folder_is_sent_with_all_below(page: "Page", tmp_path: Path) -> None:
         (below / f"{number}.txt").write_bytes(b"%d" % number)
     page.locator("#folder").set_input_files(tmp_path / "holiday")
 
-    drop = page.locator(".drop")
-    shown(drop.locator("summary"), "13 placed")
-    drop.locator("summary").press("Enter")
+    summary = page.locator(".drop summary")
+    shown(summary, "13 placed")
+    summary.press("Enter")
 
     shown(sent(page, "holiday/day 1/12.txt"), "/12.txt")
 

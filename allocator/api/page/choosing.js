@@ -1,8 +1,8 @@
 // Files that were dropped or chosen, folders included.
 
-import { at } from "./dom.js";
+import { at, order } from "./dom.js";
 
-/** Have `take` called with a list of {file, path} for each drop and choice. */
+/** Have `take` called with a list of {file, path} for each drop and choice; `file` is null where it cannot be read. */
 export function onFiles(take) {
   for (const [button, input] of [["choose-files", "files"], ["choose-folder", "folder"]]) {
     at(button).onclick = () => at(input).click();
@@ -23,30 +23,34 @@ export function onFiles(take) {
   addEventListener("drop", async (event) => {
     event.preventDefault();
     mark(-depth);
+    const invitation = at("invitation").textContent;
+    at("invitation").textContent = "Reading what was dropped…";
     take(await dropped(event.dataTransfer));
+    at("invitation").textContent = invitation;
   });
 }
 
 async function dropped(transfer) {
   // All at once: after the first wait the browser has forgotten what was dropped.
   const entries = Array.from(transfer.items, (item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.length) return Array.from(transfer.files, (file) => ({ file, path: file.name }));
-  const found = [];
-  for (const entry of entries) await walk(entry, found);
-  return found;
+  const found = (await Promise.all(entries.map(below))).flat();
+  return found.sort((one, other) => order(one.path, other.path));
 }
 
-async function walk(entry, found) {
-  if (entry.isFile) {
-    const file = await new Promise((resolve) => entry.file(resolve, () => resolve(null)));
-    if (file) found.push({ file, path: entry.fullPath.slice(1) });
-    return;
-  }
-  const reader = entry.createReader();
-  for (;;) {
-    // It gives at most a hundred at a time.
-    const some = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
-    if (!some.length) return;
-    for (const one of some) await walk(one, found);
+/** The files of an entry; one without a `file` cannot be read. */
+async function below(entry) {
+  const path = entry.fullPath.slice(1);
+  try {
+    if (entry.isFile) return [{ file: await new Promise((resolve, reject) => entry.file(resolve, reject)), path }];
+    const reader = entry.createReader();
+    const found = [];
+    for (;;) {
+      // It gives at most a hundred at a time.
+      const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
+      if (!some.length) return found;
+      found.push(...(await Promise.all(some.map(below))).flat());
+    }
+  } catch {
+    return [{ file: null, path }];
   }
 }

@@ -51,6 +51,9 @@ export const counted = (count, one, many = `${one}s`) => `${count.toLocaleString
 /** An instant in the reader's own time. */
 export const when = (iso) => new Date(iso).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
 
+/** The order of names: 2 before 10. */
+export const order = new Intl.Collator("en", { numeric: true }).compare;
+
 /** Resolves after this long. */
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 

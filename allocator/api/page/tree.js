@@ -1,13 +1,11 @@
 // The library as a tree of folders, as far as its objects have been looked at: the last received first.
 
 import { call, get, hasKey } from "./api.js";
-import { at, bytes, counted, foreign, make, when } from "./dom.js";
+import { at, bytes, counted, foreign, make, order, when } from "./dom.js";
 import { changes } from "./following.js";
 
 const PAGE = 200;
 const OPEN_FOLDERS = 8;
-
-const order = new Intl.Collator("en", { numeric: true }).compare;
 
 // Of the objects that were placed while this page was open.
 const fresh = new Set();

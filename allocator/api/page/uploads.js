@@ -32,7 +32,7 @@ changes.addEventListener("object", ({ detail }) => byObject.get(detail.id)?.hear
 /** All that was dropped or chosen together. */
 class Drop {
   constructor(chosen) {
-    const size = chosen.reduce((sum, { file }) => sum + file.size, 0);
+    const size = chosen.reduce((sum, { file }) => sum + (file?.size ?? 0), 0);
     this.summary = make("span", { class: "counts" });
     this.bar = make("progress", { max: chosen.length, value: 0, "aria-label": "Files that have ended" });
     this.again = make("button", { type: "button", hidden: true }, "Send again what was refused");
@@ -56,8 +56,12 @@ class Drop {
   send(items, fields) {
     this.again.hidden = true;
     this.again.onclick = () => this.send(this.items.filter((item) => item.refused), fields);
-    for (const item of items) item.refused = false;
-    send(items, fields, {
+    for (const item of items) {
+      item.refused = false;
+      if (!item.file) item.show("failed", "Not sent: your browser cannot read it");
+    }
+    const readable = items.filter((item) => item.file);
+    send(readable, fields, {
       sending: (item, share) => item.show("sending", share < 1 ? `Sending, ${Math.floor(share * 100)} %` : "Sent; being stored", share),
       later: (item, text) => item.show("waiting", text),
       refused: (item, text) => {
@@ -129,7 +133,7 @@ class Item {
       {},
       this.mark,
       make("span", { class: "what" }, foreign(this.path, { class: "name" }), this.said),
-      make("span", { class: "size" }, bytes(this.file.size)),
+      make("span", { class: "size" }, this.file ? bytes(this.file.size) : ""),
     );
     this.draw();
     return this.element;
