@@ -80,12 +80,12 @@ class Services:
         # A queue of its own beside the real one: a probe must not wait behind a backlog.
         self._probe = open_queue(settings.queue_url, name=f"{settings.queue_name[:58]}.ready", **patience)
         self._closing.callback(self._probe.close)
+        self.watches = Watches(self.archive.assets)
         self.intake = Intake(self.archive.objects, self.archive.assets, self.queue)
         if settings.sweep_s:
             sweeper = Sweeper(self.archive, settings.sweep_s, settings.spared_s)
             sweeper.start()
             self._closing.callback(sweeper.stop, SWEEP_STOP_S)
-        self.watches = Watches(self.archive.assets)
         if settings.processes:
             self._start(settings, in_process)
 

@@ -82,6 +82,11 @@ class ApiServer:
         finally:
             self.process.kill()
 
+    def restart(self, **settings: object) -> Self:
+        """Start it again after it has ended, where it was, with some settings changed."""
+        self._settings |= settings
+        return self.start()
+
     def kill(self) -> None:
         """End it by SIGKILL, and with it its worker processes."""
         assert self.process is not None

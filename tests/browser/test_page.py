@@ -61,6 +61,13 @@ def gone(locator: Any) -> None:
     expect(locator).to_have_count(0, timeout=PATIENCE_MS)
 
 
+def hidden(locator: Any) -> None:
+    """Wait until it is not to be seen."""
+    from playwright.sync_api import expect
+
+    expect(locator).to_be_hidden(timeout=PATIENCE_MS)
+
+
 def test_files_are_followed_to_their_place(page: "Page") -> None:
     """Whatever their names: they are text, beside the place, and in the tree, from which they come back."""
     page.get_by_label("Owner").fill("ada")
@@ -181,3 +188,22 @@ def test_everybody_can_read_and_reach_it(page: "Page", server: ApiServer) -> Non
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.textContent.trim() || document.activeElement.id"))
     assert {"Choose files", "Choose a folder", "owner", "comments", "Put back", "Delete", "search"} <= reached
+
+
+@pytest.mark.full
+def test_it_goes_on_after_a_restart(tmp_path: Path, pages: Pages) -> None:
+    """What was accepted is followed to its place, and what could not be sent meanwhile is sent."""
+    pages.expected = ["net::ERR_"]
+    with ApiServer(tmp_path, processes=0) as server, pages.open(f"http://127.0.0.1:{server.port}/") as page:
+        page.locator("#files").set_input_files(a_file("early.txt", b"early"))
+        shown(sent(page, "early.txt"), "waits for a worker")
+        server.stop()
+        page.locator("#files").set_input_files(a_file("late.txt", b"late"))
+        shown(sent(page, "late.txt"), "cannot be reached")
+        shown(page.locator("#trouble"), "does not answer")
+
+        server.restart(processes=1)
+
+        shown(sent(page, "early.txt"), "Placed in text/")
+        shown(sent(page, "late.txt"), "Placed in text/")
+        hidden(page.locator("#trouble"))

@@ -7,9 +7,9 @@ const REQUESTS_AT_A_TIME = 2;
 const FILES_A_REQUEST = 100;
 const BYTES_A_REQUEST = 64e6;
 
-// A server that is busy is waited for longer than one that cannot be reached.
+// A server that is busy is waited for longer than one that cannot be reached: about a minute, as for a restart.
 const BUSY_TRIES = 60;
-const BROKEN_TRIES = 4;
+const BROKEN_TRIES = 8;
 
 const waiting = [];
 let running = 0;
@@ -66,6 +66,13 @@ async function sendOne(request) {
       return;
     } catch (problem) {
       const broken = !(problem instanceof Problem);
+      const lost = broken ? await unreadable(items) : [];
+      if (lost.length) {
+        for (const item of lost) told.refused(item, "your browser cannot read it any more");
+        const rest = items.filter((item) => !lost.includes(item));
+        if (rest.length) waiting.unshift({ ...request, items: rest, key: newKey() });
+        return;
+      }
       if (broken ? tries < BROKEN_TRIES : problem.passes && tries < BUSY_TRIES) {
         const seconds = problem.retryAfterS ?? 2 ** Math.min(tries - 1, 4);
         for (const item of items) told.later(item, `${problem.message} (again in ${seconds} s)`);
@@ -73,7 +80,7 @@ async function sendOne(request) {
       } else if (!broken && problem.status < 500 && items.length > 1) {
         // Only what is refused by itself is refused.
         waiting.unshift(...items.map((item) => ({ ...request, items: [item], key: newKey() })));
-        for (const item of items) told.later(item, "Waiting to be sent by itself");
+        for (const item of items) told.later(item, "one of its neighbours was refused, so it is sent by itself");
         return;
       } else {
         for (const item of items) told.refused(item, problem.message);
@@ -81,6 +88,12 @@ async function sendOne(request) {
       }
     }
   }
+}
+
+/** Those whose files have gone or changed since they were chosen: a browser reports that as a broken connection. */
+async function unreadable(items) {
+  const reads = await Promise.allSettled(items.map(({ file }) => (file.size ? file.slice(0, 1) : file).arrayBuffer()));
+  return items.filter((_, index) => reads[index].status === "rejected");
 }
 
 async function post({ items, fields, told, key }) {
@@ -109,7 +122,7 @@ function postOnce(items, fields, told, headers) {
       if (request.status === 202) resolve(JSON.parse(request.responseText));
       else reject(Problem.of(request.status, request.responseText, request.getResponseHeader("Retry-After")));
     };
-    request.onerror = () => reject(new Error("The connection broke, or the file cannot be read any more"));
+    request.onerror = () => reject(new Error("the server cannot be reached, or the connection broke"));
     request.send(form);
   });
 }

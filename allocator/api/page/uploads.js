@@ -63,7 +63,7 @@ class Drop {
     const readable = items.filter((item) => item.file);
     send(readable, fields, {
       sending: (item, share) => item.show("sending", share < 1 ? `Sending, ${Math.floor(share * 100)} %` : "Sent; being stored", share),
-      later: (item, text) => item.show("waiting", text),
+      later: (item, text) => item.show("waiting", `Waits: ${text}`),
       refused: (item, text) => {
         item.refused = true;
         this.again.hidden = false;
