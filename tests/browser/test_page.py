@@ -141,6 +141,19 @@ def test_dead_letters_are_put_back_and_deleted(page: "Page", server: ApiServer) 
     assert server.client.get("/api/v1/objects", params={"text": "broken.png"}).json()["objects"]
 
 
+def test_all_dead_letters_are_put_back_together(page: "Page", server: ApiServer) -> None:
+    """Where there are several; each is tried once more."""
+    page.locator("#files").set_input_files([a_file(f"broken-{number}.png", broken_picture()) for number in range(2)])
+    for number in range(2):
+        shown(page.locator("#letters li", has_text=f"broken-{number}.png"), "1 attempt,")
+
+    page.get_by_role("button", name="Put all back").click()
+
+    for number in range(2):
+        shown(page.locator("#letters li", has_text=f"broken-{number}.png"), "2 attempts,")
+    assert server.client.delete("/api/v1/dead-letters", params={"all": "true"}).json()["count"] == 2
+
+
 def test_what_is_refused_is_said_file_by_file(page: "Page", pages: Pages) -> None:
     """A file that is too large stops none beside it."""
     pages.expected = ["413"]

@@ -27,7 +27,6 @@ export function showFigures(onDead) {
 }
 
 async function look(onDead) {
-  timer = null;
   const began = performance.now();
   try {
     const figures = await get("/api/v1/queue");
@@ -48,7 +47,11 @@ async function look(onDead) {
 
 function rest(ms, onDead) {
   clearTimeout(timer);
-  timer = setTimeout(() => whenSeen(() => look(onDead)), Math.max(ms, tookMs * REST_RATIO));
+  const go = () => {
+    timer = null;
+    whenSeen(() => look(onDead));
+  };
+  timer = setTimeout(go, Math.max(ms, tookMs * REST_RATIO));
 }
 
 function show({ counts, supervisor }) {

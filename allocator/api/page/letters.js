@@ -11,6 +11,7 @@ const path = "/api/v1/dead-letters";
 const rows = new Map();
 const objects = new Map();
 
+let letters = [];
 let wanted = PAGE;
 let looking = null;
 let again = false;
@@ -33,8 +34,9 @@ export function reload() {
 async function look() {
   const page = await get(`${path}?limit=${wanted}`);
   await Promise.all(page.dead_letters.map(learn));
+  letters = page.dead_letters;
   const seen = new Set();
-  for (const letter of page.dead_letters) {
+  for (const letter of letters) {
     // Given up anew, it has other attempts to tell of.
     const id = `${letter.job_id} ${letter.dead_at}`;
     seen.add(id);
@@ -124,7 +126,7 @@ export function showLetters() {
     try {
       const { count } = await (await call(`${path}/requeue?all=true`, { method: "POST" })).json();
       announce(`${counted(count, "dead letter")} put back`);
-      new Set(Array.from(objects.values(), (object) => object.upload_id)).forEach(follow);
+      for (const { object_id } of letters) if (objects.has(object_id)) follow(objects.get(object_id).upload_id);
     } catch (problem) {
       announce(`Not put back: ${problem.message}`);
     }
