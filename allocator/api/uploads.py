@@ -203,6 +203,19 @@ def _key(form: Form, header_key: str | None) -> str | None:
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most entries of a page.")]
 
 
+@router.get("", summary="Find an upload by its key", responses=responses(403, 404, 421, 422, 503))
+def keyed(
+    services: Opened,
+    key: Annotated[str, Query(description="The idempotency key that it came under.", min_length=1, max_length=200)],
+    owner: Annotated[str, Query(description="Whose it is: keys are their owner's own.", max_length=200)] = ANONYMOUS,
+) -> StatusView:
+    """As the status of that upload; 404 tells that the same content is still to be sent."""
+    upload = services.archive.assets.keyed(owner or ANONYMOUS, key)
+    if upload is None:
+        raise not_found("upload of this owner under this key")
+    return status(upload.id, services)
+
+
 @router.get("/{job_id}/status", summary="How an upload stands", responses=responses(403, 404, 421, 422, 503))
 def status(
     job_id: str,

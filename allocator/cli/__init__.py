@@ -8,6 +8,9 @@ import typer
 import allocator
 from allocator.cli.bench import bench
 from allocator.cli.dlq import dlq
+from allocator.cli.find import find
+from allocator.cli.get import get
+from allocator.cli.ingest import ingest
 from allocator.cli.jobs import jobs
 from allocator.cli.keys import keys
 from allocator.cli.options import settings
@@ -25,6 +28,9 @@ app = typer.Typer(
     help="A job queue whose word can be checked: in process, on Redis and on PostgreSQL.",
 )
 app.command()(serve)
+app.command()(ingest)
+app.command()(find)
+app.command()(get)
 app.command()(worker)
 app.command(cls=StatusCommand)(status)
 app.add_typer(dlq, name="dlq")

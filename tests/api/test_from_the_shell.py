@@ -1,0 +1,306 @@
+"""Files from the shell: sent, found and given back through a running server."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from allocator.cli import app
+from allocator.cli.remote import http_options
+from allocator.cli.sending import Outcome, Sender
+from allocator.cli.tree import survey
+from tests.api.servers import INGEST, OBJECTS, ROOT, ApiServer
+from tests.ingest.samples import SAMPLE_DATA, a_picture
+
+
+@pytest.fixture
+def url(server: ApiServer) -> str:
+    return f"http://127.0.0.1:{server.port}"
+
+
+def run(*arguments: object) -> Result:
+    """The command in this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="allocator")
+
+
+def sent(url: str, *arguments: object) -> dict[str, Any]:
+    """What a run of `ingest` that must succeed says of itself."""
+    done = run("ingest", "--json", "--server", url, *arguments)
+    assert done.exit_code == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def test_a_second_run_sends_nothing_twice(url: str, server: ApiServer, tmp_path: Path) -> None:
+    """Real files in folders; a changed one is sent anew, and so is one whose object was deleted."""
+    tree = shutil.copytree(SAMPLE_DATA, tmp_path / "sample")
+    count = sum(path.is_file() for path in tree.rglob("*"))
+
+    first = sent(url, tree, "--owner", "shell", "--wait")
+    second = sent(url, tree, "--owner", "shell")
+    (tree / "new.txt").write_text("new")
+    (tree / "Stocks.csv").write_text("a,b\n1,2\n")
+    gone = next(one for one in first["files"] if one["name"] == "sample/logo2.png")
+    (found,) = server.status(gone["job_id"])["objects"]
+    assert server.client.delete(f"{OBJECTS}/{found['id']}").status_code == 204
+    third = sent(url, tree, "--owner", "shell")
+
+    assert (first["sent"], first["already_there"], first["failed"]) == (count, 0, 0)
+    assert first["sent_bytes"] == sum(path.stat().st_size for path in SAMPLE_DATA.rglob("*") if path.is_file())
+    assert {one["processed"] for one in first["files"]} == {"done"}
+    assert {one["kind"] for one in first["files"]} == {"media", "other"}
+    for one in first["files"]:
+        content = (SAMPLE_DATA / one["name"].partition("/")[2]).read_bytes()
+        assert one["sha256"] == hashlib.sha256(content).hexdigest()
+    assert (second["sent"], second["already_there"], second["sent_bytes"]) == (0, count, 0)
+    assert {one["name"] for one in third["files"] if one["state"] == "sent"} == {
+        "sample/new.txt",
+        "sample/Stocks.csv",
+        "sample/logo2.png",
+    }
+
+
+def test_what_is_not_sent_is_told(url: str, tmp_path: Path) -> None:
+    """What is skipped is no failure; what the server refuses is one, and the rest is sent all the same."""
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "good.txt").write_text("good")
+    (tmp_path / "sub").mkdir()
+    for part in ("sub/" + "x" * 200, "sub/" + "x" * 200 + "/" + "y" * 200):
+        (tmp_path / part).mkdir()
+    (tmp_path / ("sub/" + "x" * 200) / "long.txt").write_text("its name has more than 255 characters" * 2)
+    (tmp_path / ("sub/" + "x" * 200) / ("y" * 200) / "longer.txt").write_text("this too")
+
+    done = run("ingest", tmp_path, "--server", url)
+
+    assert done.exit_code == 1
+    assert "a symbolic link, which is not followed" in done.stderr
+    assert "longer than 255" in done.stderr
+    assert "failed: " in done.stderr
+
+
+def test_a_file_that_cannot_be_placed_fails_the_run(url: str, tmp_path: Path) -> None:
+    """With --wait, with the reason and the kind; without it, having sent it is all that was asked."""
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(a_picture()[:40])
+
+    waited, sent_only = run("ingest", broken, "--server", url, "--wait"), run("ingest", broken, "--server", url)
+
+    assert (waited.exit_code, sent_only.exit_code) == (1, 0)
+    assert "media: failed" in waited.stdout
+    assert "broken.png: This" in waited.stderr
+
+
+def test_a_dry_run_asks_no_server(tmp_path: Path) -> None:
+    """It says what would be sent."""
+    (tmp_path / "a.txt").write_text("abc")
+
+    done = run("ingest", tmp_path, "--dry-run", "--json", "--server", "http://127.0.0.1:1")
+
+    assert done.exit_code == 0
+    (file,) = json.loads(done.stdout)["files"]
+    assert (file["size_bytes"], file["state"]) == (3, "would be sent")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["ingest", "/no/such/path"], "there is nothing at"),
+        (["ingest", ".", "--exclude", "!"], "--exclude"),
+        (["ingest", ".", "--owner", ""], "--owner"),
+        (["ingest", __file__, "--server", "http://127.0.0.1:1"], "no server answers at http://127.0.0.1:1"),
+        (["find", "x", "--server", "http://127.0.0.1:1"], "no server answers"),
+        (["find", "x", "--server", "ftp://x"], "no address of a server"),
+        (["find", "x", "--key", "k\u00f6y"], "--key"),
+        (["find", "x", "--since", "yesterday"], "is no age"),
+        (["get", "x", "-o", "."], "is a folder"),
+        (["get", "x", "-o", __file__], "is there already"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_sentence(arguments: list[str], text: str) -> None:
+    """With exit status 2, and no traceback."""
+    done = run(*arguments)
+
+    assert done.exit_code == 2
+    assert text in done.stderr
+
+
+class Lossy(httpx.AsyncHTTPTransport):
+    """Speaks to the server, and then loses, or replaces, what it has answered to the first uploads."""
+
+    def __init__(self, *fates: httpx.Response | None) -> None:
+        super().__init__()
+        self._fates = list(fates)
+        self.uploads = 0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if request.method == "POST":
+            self.uploads += 1
+            if self._fates:
+                await response.aread()
+                fate = self._fates.pop(0)
+                if fate is None:
+                    raise httpx.ReadError("the connection is gone", request=request)
+                return fate
+        return response
+
+
+def send_through(transport: httpx.AsyncBaseTransport, url: str, *paths: Path) -> tuple[list[Outcome], int]:
+    """What became of files that were sent over a connection of this kind, and the progress that was told."""
+
+    async def work() -> tuple[list[Outcome], int]:
+        progress: list[int] = []
+        async with httpx.AsyncClient(**http_options(url, None), transport=transport) as client:
+            sender = Sender(client, "lossy", None, 2, on_bytes=progress.append)
+            await sender.send(survey(paths).files)
+        return sender.outcomes, sum(progress)
+
+    return anyio.run(work)
+
+
+def test_a_lost_reply_makes_no_second_object(url: str, server: ApiServer, tmp_path: Path) -> None:
+    """The upload was taken, and its answer lost: the same key brings the same upload. Progress counts it once."""
+    (tmp_path / "once.txt").write_text("once and no more")
+    transport = Lossy(None)
+
+    (outcome,), told_bytes = send_through(transport, url, tmp_path)
+
+    assert transport.uploads == 2
+    assert (outcome.state, outcome.error) == ("sent", None)
+    assert told_bytes == len("once and no more")
+    found = server.client.get(OBJECTS, params={"text": "once.txt", "owner": "lossy"}).json()["objects"]
+    assert [one["upload_id"] for one in found] == [outcome.job_id]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_is_busy_is_asked_again(url: str, tmp_path: Path, status: int) -> None:
+    """After as long as it asks for."""
+    (tmp_path / "later.txt").write_text(f"later {status}")
+    transport = Lossy(
+        httpx.Response(status, headers={"Retry-After": "0"}), httpx.Response(status, headers={"Retry-After": "0"})
+    )
+
+    (outcome,), _ = send_through(transport, url, tmp_path)
+
+    assert transport.uploads == 3
+    assert outcome.state == "sent"
+
+
+def test_a_file_that_changes_on_its_way_is_not_taken_under_a_wrong_key(
+    url: str, server: ApiServer, tmp_path: Path
+) -> None:
+    """Between its hashing and its sending, once: then it is hashed again, and stored as it now is."""
+    path = tmp_path / "changes.txt"
+    path.write_text("short")
+
+    class Changes(httpx.AsyncHTTPTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            response = await super().handle_async_request(request)
+            if request.method == "GET" and path.read_text() == "short":
+                path.write_text("other")
+            return response
+
+    (outcome,), _ = send_through(Changes(), url, path)
+
+    assert outcome.state == "sent"
+    assert outcome.sha256 == hashlib.sha256(b"other").hexdigest()
+    found = server.client.get(OBJECTS, params={"text": "changes.txt"}).json()["objects"]
+    assert [one["sha256"] for one in found] == [outcome.sha256]
+
+
+def test_ctrl_c_ends_it_and_says_how_to_go_on(tmp_path: Path) -> None:
+    """While a server lets it wait."""
+    (tmp_path / "a.txt").write_text("a")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        command = [
+            sys.executable,
+            "-m",
+            "allocator.cli",
+            "ingest",
+            str(tmp_path),
+            "--server",
+            f"http://127.0.0.1:{port}",
+        ]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            connection, _ = silent.accept()
+            connection.recv(1)
+            process.send_signal(signal.SIGINT)
+            out, said = process.communicate(timeout=60)
+            connection.close()
+
+    assert process.returncode == 1
+    assert "Stopped with 1 files to go. The same command again goes on" in said
+    assert "Traceback" not in said
+    assert "sent" in out
+
+
+def test_objects_are_found_and_given_back(url: str, server: ApiServer, tmp_path: Path) -> None:
+    """By text and filters, page by page; into a file that is whole, or to standard output."""
+    pictures = [tmp_path / f"find me {number}.png" for number in range(3)]
+    for number, path in enumerate(pictures):
+        path.write_bytes(a_picture(size=(30, 31 + number)))
+    sent(url, *pictures, "--owner", "finder", "--comments", "of the shell", "--wait", "--jobs", 1)
+    where = ("--server", url, "--owner", "finder", "--json")
+
+    page = json.loads(run("find", "find", "me", *where, "--limit", 2).stdout)
+    rest = json.loads(run("find", "FIND ME", *where, "--limit", 2, "--after", page["next"]).stdout)
+    commented = json.loads(run("find", "shell", *where, "-k", "media", "-t", "image/png", "--since", "1d").stdout)
+    nothing = run("find", "me", "find", *where)
+    table = run("find", "-l", "1", "--server", url, "-o", "finder")
+    (last,) = rest["objects"]
+    target = tmp_path / "back.png"
+    got, again = (run("get", last["id"], "-o", target, "--server", url) for _ in range(2))
+    replaced = run("get", last["id"], "-o", target, "--force", "--server", url)
+    printed = run("get", last["id"], "-o", "-", "--server", url)
+
+    assert [one["name"] for one in page["objects"] + rest["objects"]] == [path.name for path in reversed(pictures)]
+    assert len(commented["objects"]) == 3
+    assert nothing.exit_code == 1
+    assert "there is more: the same with --after" in table.stdout
+    assert (got.exit_code, again.exit_code, replaced.exit_code) == (0, 2, 0)
+    assert target.read_bytes() == printed.stdout_bytes == pictures[0].read_bytes()
+    assert run("get", "nobody", "-o", tmp_path / "none", "--server", url).exit_code == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["back.png", *(path.name for path in pictures)]
+
+
+def test_bytes_that_are_not_what_was_sent_make_no_file(url: str, server: ApiServer, tmp_path: Path) -> None:
+    """The disk has turned a bit: said, with exit status 1."""
+    accepted = server.send(("bits.txt", b"as they were"))
+    server.finished(accepted["job_id"])
+    (object_id,) = accepted["system_ids"]
+    digest = hashlib.sha256(b"as they were").hexdigest()
+    stored = server.data / "objects" / digest[:2] / digest
+    os.chmod(stored, 0o600)
+    stored.write_bytes(b"as they went")
+
+    done = run("get", object_id, "-o", tmp_path / "bits.txt", "--server", url)
+    stored.write_bytes(b"as they were")
+
+    assert done.exit_code == 1
+    assert "is damaged" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_upload_is_found_by_its_key(server: ApiServer) -> None:
+    """Its status; 404 for another owner's, and for a key that nobody used."""
+    accepted = server.send(("keyed.txt", b"keyed"), data={"owner": "keyer"}, headers={"Idempotency-Key": "found again"})
+
+    found = server.client.get(INGEST, params={"key": "found again", "owner": "keyer"})
+    others = [
+        server.client.get(INGEST, params=given) for given in ({"key": "found again"}, {"key": "x", "owner": "keyer"})
+    ]
+
+    assert found.json()["job_id"] == accepted["job_id"]
+    assert [response.status_code for response in others] == [404, 404]
