@@ -13,7 +13,10 @@ from allocator.cli.get import get
 from allocator.cli.ingest import ingest
 from allocator.cli.jobs import jobs
 from allocator.cli.keys import keys
+from allocator.cli.library import library
+from allocator.cli.objects import objects
 from allocator.cli.options import settings
+from allocator.cli.rules import rules
 from allocator.cli.serve import serve
 from allocator.cli.services import services
 from allocator.cli.status import StatusCommand, status
@@ -36,6 +39,9 @@ app.command(cls=StatusCommand)(status)
 app.add_typer(dlq, name="dlq")
 app.add_typer(jobs, name="jobs")
 app.add_typer(keys, name="keys")
+app.add_typer(rules, name="rules")
+app.add_typer(objects, name="objects")
+app.add_typer(library, name="library")
 
 app.add_typer(bench, name="bench")
 # What has a command line of its own gets the arguments as they are.

@@ -3,6 +3,7 @@
 import re
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,6 +31,12 @@ QueueUrl = Annotated[
 QueueName = Annotated[str, typer.Option("--name", "-n", help="Which queue there.")]
 StoreUrl = Annotated[
     str | None, typer.Option("--store", "-s", metavar="URL", help="sqlite:///PATH or postgresql://USER@HOST:PORT/DB")
+]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", envvar="ALLOCATOR_DATA", metavar="DIR", help="Where files are kept, with library and rules.toml."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts: JSON on standard output.")]
 

@@ -1,13 +1,12 @@
 """`allocator serve`."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from allocator.cli.failing import fail
-from allocator.cli.options import QueueName, QueueUrl, StoreUrl, settings
+from allocator.cli.options import DataFolder, QueueName, QueueUrl, StoreUrl, settings
 
 
 def serve(
@@ -18,9 +17,7 @@ def serve(
         bool | None, typer.Option("--require-key", help="Ask for a key on loopback too; see `allocator keys`.")
     ] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where files are kept, with the library and rules.toml.")
-    ] = None,
+    data: DataFolder = None,
     queue: QueueUrl = settings.queue_url,
     name: QueueName = settings.queue_name,
     store: StoreUrl = settings.store_url,

@@ -148,12 +148,24 @@ class ObjectStore:
 
     # Look after
 
-    def verify(self, expected: Iterable[str] = ()) -> Iterator[Damage]:
+    def total_bytes(self) -> int:
+        """Of all objects together."""
+        total = 0
+        for shard in _SHARDS:
+            for entry in _entries(self._objects / shard):
+                with suppress(FileNotFoundError):
+                    total += entry.stat(follow_symlinks=False).st_size
+        return total
+
+    def verify(
+        self, expected: Iterable[str] = (), advance: Callable[[int], None] = lambda size: None
+    ) -> Iterator[Damage]:
         """
         Read every object and hash it again; gives what is wrong, as it is found. Changes nothing.
 
         Args:
             expected: Digests that must be there, such as those that the database refers to.
+            advance: Is told of the bytes of each object that was read.
         """
         for sha256 in expected:
             path = self.path(sha256)
@@ -166,8 +178,10 @@ class ObjectStore:
             for entry in _entries(folder.path):
                 if (damage := self._damage(folder.name, entry)) is not None:
                     yield damage
+                with suppress(FileNotFoundError):
+                    advance(entry.stat(follow_symlinks=False).st_size)
 
-    def sweep(self, is_referenced: IsReferenced, older_than_s: float = MIN_AGE_S) -> Swept:
+    def sweep(self, is_referenced: IsReferenced, older_than_s: float = MIN_AGE_S, *, dry_run: bool = False) -> Swept:
         """
         Delete the objects that nothing refers to, and the incoming files whose writers are gone.
 
@@ -175,6 +189,7 @@ class ObjectStore:
             is_referenced: Is asked twice about what is to go, the second time under the lock.
             older_than_s: Spares what was committed, or written to, within this time. It must be longer than any upload
                 takes from its first commit until its record is in the database.
+            dry_run: Delete nothing, and say what would be deleted.
         """
         oldest_spared = time.time() - older_than_s
         objects = freed = 0
@@ -182,6 +197,12 @@ class ObjectStore:
             for batch in self._old_objects(oldest_spared):
                 referenced = is_referenced(batch)
                 for_now = [sha256 for sha256 in batch if sha256 not in referenced]
+                if dry_run:
+                    for sha256 in for_now:
+                        with suppress(FileNotFoundError):
+                            freed += self.path(sha256).stat().st_size
+                            objects += 1
+                    continue
                 if not for_now:
                     continue
                 with locked(self._lock, fcntl.LOCK_EX):
@@ -193,7 +214,7 @@ class ObjectStore:
                         if size is not None:
                             objects += 1
                             freed += size
-            return Swept(objects, freed, self._sweep_incoming(oldest_spared))
+            return Swept(objects, freed, self._sweep_incoming(oldest_spared, dry_run))
 
     def sweep_incoming(self, older_than_s: float = MIN_AGE_S) -> int:
         """Delete incoming files whose writers are gone, unless written to within this time; returns how many."""
@@ -301,7 +322,7 @@ class ObjectStore:
         path.unlink()
         return found.st_size
 
-    def _sweep_incoming(self, oldest_spared: float) -> int:
+    def _sweep_incoming(self, oldest_spared: float, dry_run: bool) -> int:
         count = 0
         for entry in _entries(self._incoming):
             with suppress(FileNotFoundError):
@@ -310,7 +331,8 @@ class ObjectStore:
                     continue
                 if stat.S_ISREG(found.st_mode) and _has_writer(entry.path):
                     continue
-                os.unlink(entry.path)
+                if not dry_run:
+                    os.unlink(entry.path)
                 count += 1
         return count
 

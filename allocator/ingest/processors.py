@@ -203,7 +203,11 @@ def _archive() -> Archive:
 
 
 def _facts(file: Path, identity: Identity, asset: Asset) -> dict[str, Any]:
-    """What the file says of itself, whichever processor its first look has brought it to."""
+    return facts_of(file, identity, asset.sha256)
+
+
+def facts_of(file: Path, identity: Identity, sha256: str) -> dict[str, Any]:
+    """What a file says of itself, whichever processor its first look has brought it to. Raises Unreadable, OSError."""
     # Imported where files are read: it loads Pillow and MediaInfo, which the server needs not.
     from allocator.ingest.facts import json_facts, media_facts, other_facts
 
@@ -213,7 +217,7 @@ def _facts(file: Path, identity: Identity, asset: Asset) -> dict[str, Any]:
         case Kind.JSON:
             return json_facts([file])
         case Kind.OTHER:
-            return other_facts(file, asset.sha256)
+            return other_facts(file, sha256)
 
 
 def _together(archive: Archive, upload_id: str) -> dict[str, Any]:

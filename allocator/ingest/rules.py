@@ -6,7 +6,7 @@ Rules are data, as in rules.toml beside this module, where they are explained. A
 
 import string
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -60,6 +60,15 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Check:
+    """One thing that a rule asks for: the field of its `match`, the value there, and whether a subject has it."""
+
+    field: str
+    value: Any
+    holds: bool
+
+
+@dataclass(frozen=True)
 class Rule:
     """A rule as loaded; see rules.toml. `path` is the template, component by component."""
 
@@ -73,18 +82,23 @@ class Rule:
     after: float | None = None
     before: float | None = None
 
+    def checks(self, subject: Subject) -> list[Check]:
+        """What it asks for, one by one."""
+        at = _dated_at(subject)
+        asked: list[tuple[str, object, Callable[[Any], bool]]] = [
+            ("kind", self.kind, lambda kind: kind == subject.kind),
+            ("type", self.type, lambda glob: fnmatchcase(subject.type.lower(), glob)),
+            ("owner", self.owner, lambda glob: fnmatchcase(subject.owner, glob)),
+            ("size_min", self.size_min, lambda least: subject.size_bytes >= least),
+            ("size_max", self.size_max, lambda most: subject.size_bytes <= most),
+            ("after", self.after, lambda first: at >= first),
+            ("before", self.before, lambda end: at < end),
+        ]
+        return [Check(field, value, holds(value)) for field, value, holds in asked if value is not None]
+
     def matches(self, subject: Subject) -> bool:
         """Whether all that it asks for holds."""
-        at = _dated_at(subject)
-        return (
-            (self.kind is None or self.kind == subject.kind)
-            and (self.type is None or fnmatchcase(subject.type.lower(), self.type))
-            and (self.owner is None or fnmatchcase(subject.owner, self.owner))
-            and (self.size_min is None or subject.size_bytes >= self.size_min)
-            and (self.size_max is None or subject.size_bytes <= self.size_max)
-            and (self.after is None or at >= self.after)
-            and (self.before is None or at < self.before)
-        )
+        return all(check.holds for check in self.checks(subject))
 
 
 FALLBACK = Rule("(none)", ("unsorted", "{year}", "{month}", "{name}"))

@@ -400,6 +400,19 @@ class Assets:
             found = connection.execute(self._statements.referenced, self._store._statements.ids(wanted))
             return set(found.scalars())
 
+    def digests(self, after: str = "", limit: int = 1000) -> list[str]:
+        """A page of the hashes that assets have, each once, in their order."""
+        query = select(assets.c.sha256).where(assets.c.sha256 > after).distinct().order_by(assets.c.sha256).limit(limit)
+        with self._store._read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def move(self, placed: Placed, path: str) -> bool:
+        """Record another path of an asset that was placed; False, and nothing is changed, where it is not there now."""
+        _check_texts(path=path)
+        change = update(assets).where(assets.c.id == placed.id, assets.c.path == placed.path).values(path=path)
+        with self._store._write() as connection:
+            return connection.execute(change).rowcount == 1
+
     def placed(self, after_id: str = "", limit: int = 1000) -> list[Placed]:
         """A page of all assets that were placed, in the order of ids."""
         with self._store._read() as connection:
