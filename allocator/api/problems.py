@@ -163,11 +163,13 @@ def install(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
 
 
 def _methods(routes: Sequence[BaseRoute], request: Request) -> set[str]:
-    """Of all routes of a path."""
+    """Of all routes of the path, by the first that fits: /requeue is no id, though it might be one."""
+    fitting = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    paths = [getattr(route, "path", None) for route in fitting]
     return {
         method
-        for route in routes
-        if route.matches(request.scope)[0] is not Match.NONE
+        for route, path in zip(fitting, paths, strict=True)
+        if path == paths[0]
         for method in getattr(route, "methods", None) or ()
     }
 

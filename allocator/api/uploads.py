@@ -37,10 +37,11 @@ FORM = {
                             "description": "Any number of files.",
                         },
                         "payload": {
-                            "type": "string",
-                            "minLength": 2,
-                            "contentMediaType": "application/json",
-                            "description": "A JSON object, or an array of objects: each becomes an object of its own.",
+                            "anyOf": [
+                                {"type": "object"},
+                                {"type": "array", "items": {"type": "object"}},
+                            ],
+                            "description": "A JSON object, or an array of some: each becomes an object of its own.",
                         },
                         "owner": {"type": "string", "maxLength": 200, "default": ANONYMOUS},
                         "comments": {"type": "string", "description": "Kept with every object; can be searched."},
@@ -51,7 +52,8 @@ FORM = {
                         },
                     },
                 },
-                "example": {"payload": '{"title": "a document"}', "owner": "ada", "comments": "first try"},
+                "encoding": {"payload": {"contentType": "application/json"}},
+                "example": {"payload": {"title": "a document"}, "owner": "ada", "comments": "first try"},
             }
         },
     }
