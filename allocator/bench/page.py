@@ -173,7 +173,9 @@ class Curve(NamedTuple):
     values: Sequence[float]
 
 
-def share_figure(curves: Sequence[Curve], axis: str, targets_ms: Sequence[float]) -> Figure:
+def share_figure(
+    curves: Sequence[Curve], axis: str, targets_ms: Sequence[float], share: str = "share of the jobs"
+) -> Figure:
     """For each curve, in seconds, the share of its values within a time; targets are dotted lines."""
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     axes = axes_of(figure)
@@ -187,7 +189,7 @@ def share_figure(curves: Sequence[Curve], axis: str, targets_ms: Sequence[float]
     axes.set_xscale("log")
     axes.set_ylim(0, 1.02)
     axes.set_xlabel(axis)
-    axes.set_ylabel("share of the jobs")
+    axes.set_ylabel(share)
     legend(axes, "lower right")
     return figure
 
