@@ -224,7 +224,7 @@ class Sender:
                 await anyio.sleep(0.25 * 2**losses)
                 continue
             self._answers += 1
-            if response.status_code in (401, 403):
+            if response.status_code in (401, 403, 421):
                 raise ServerGone(told(response))
             pause_s = _retry_after_s(response)
             if pause_s is None or put_off_s + pause_s > BUSY_S:

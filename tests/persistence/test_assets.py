@@ -470,6 +470,29 @@ def test_text_that_no_database_takes(assets: Assets) -> None:
     assert assets.referenced(["\0"]) == set()
 
 
+def test_the_hashes_come_in_pages(assets: Assets, queue: FakeQueue) -> None:
+    """Each once, however many assets have it, placed or not."""
+    for names in ("ba", "cab", "d"):
+        accepted(assets, queue, *names)
+
+    first = assets.digests(limit=3)
+    rest = assets.digests(first[-1], limit=3)
+
+    assert first + rest == [f"hash of {name}" for name in "abcd"]
+
+
+def test_an_asset_is_moved_from_where_it_is(store: Store, assets: Assets, queue: FakeQueue) -> None:
+    """To another path in the record; not by one who saw it elsewhere."""
+    asset = accepted(assets, queue)[0]
+    place(assets, asset, begun(store, queue, asset).token, path="here")
+    (placed,) = assets.placed()
+
+    answers = [assets.move(placed, "there") for _ in range(2)]
+
+    assert answers == [True, False]
+    assert seen(assets, asset).path == "there"
+
+
 def test_the_placed_come_in_pages(store: Store, assets: Assets, queue: FakeQueue) -> None:
     """In the order of ids; those that are not placed are passed over."""
     brought = accepted(assets, queue, *"abcd")
