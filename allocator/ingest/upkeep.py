@@ -91,18 +91,11 @@ def rebuild(archive: Archive) -> int:
     Raises:
         BadPath, LibraryUnavailable: The present tree stays.
     """
-    known: dict[str, Placed] = {}
-
-    def entries() -> Iterator[tuple[str, str, str]]:
-        for placed in _placed(archive):
-            yield placed.path, placed.sha256, placed.id
-
-    rebuilt = archive.library.rebuild(entries())
-    if rebuilt.moved:
-        known = {placed.id: placed for placed in _placed(archive) if placed.id in rebuilt.moved}
-    for asset_id, path in rebuilt.moved.items():
-        if asset_id in known:
-            archive.assets.move(known[asset_id], path)
+    rebuilt = archive.library.rebuild((placed.path, placed.sha256, placed.id) for placed in _placed(archive))
+    # Two records of one path, with other bytes: the library has told them apart, and the database must hear of it.
+    for placed in list(_placed(archive)) if rebuilt.moved else ():
+        if placed.id in rebuilt.moved:
+            archive.assets.move(placed, rebuilt.moved[placed.id])
     return rebuilt.links
 
 
