@@ -165,6 +165,22 @@ def test_the_library_is_made_anew(where: list[object], tmp_path: Path) -> None:
     assert links(tmp_path) == before
 
 
+def test_two_records_of_one_path_are_told_apart(where: list[object], tmp_path: Path) -> None:
+    """As a database from elsewhere may have them: one gets a mark in its name, and its record says so."""
+    archive = Archive.open(tmp_path / "data", f"sqlite:///{tmp_path / 'store.db'}")
+    first, second, _ = archive.assets.placed()
+    assert archive.assets.move(second, first.path)
+    archive.close()
+
+    before = damages(where)
+    rebuilt = run("library", "rebuild", *where)
+
+    assert (f"library/{first.path}", "wrong link") in before
+    assert rebuilt.exit_code == 0
+    assert len(links(tmp_path)) == len(NAMES)
+    assert damages(where) == []
+
+
 def test_what_is_not_there_is_not_made(tmp_path: Path, where: list[object]) -> None:
     """A folder or a database that was mistyped is told, and nothing appears."""
     no_folder = run("objects", "verify", "--data", tmp_path / "dta")
