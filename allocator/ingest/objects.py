@@ -219,7 +219,7 @@ class ObjectStore:
     def sweep_incoming(self, older_than_s: float = MIN_AGE_S) -> int:
         """Delete incoming files whose writers are gone, unless written to within this time; returns how many."""
         with self._told():
-            return self._sweep_incoming(time.time() - older_than_s)
+            return self._sweep_incoming(time.time() - older_than_s, dry_run=False)
 
     def keep(self, sha256: str) -> None:
         """Have sweeps spare the object as if it had been committed now; raises as `open` does."""
