@@ -48,7 +48,7 @@ class Observer(Events):
             due_at=lease.due_at,
             leased_at=lease.leased_at,
             delay_s=delay_s,
-            error=recorder.text(error),
+            error=recorder.text(error) if error else 0,
         )
 
     def _mark(self, lease: Lease) -> None:

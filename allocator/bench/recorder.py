@@ -16,7 +16,8 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import NoReturn
@@ -246,20 +247,56 @@ class Recorder:
         )
 
 
-_opening = threading.Lock()
-_recorders: dict[tuple[int, str], Recorder] = {}
+class _Process:
+    """What is recorded in this process: looked up once, for the environment is slow to ask."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.lock = threading.Lock()
+        self.recorder: Recorder | None = None
+        self.is_known = False
+
+
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process.reset)
 
 
 def process_recorder() -> Recorder | None:
-    """The recorder of this process for the folder that FOLDER names; None where nothing is to be recorded."""
-    folder = os.environ.get(FOLDER)
-    if not folder:
-        return None
-    key = (os.getpid(), folder)
-    recorder = _recorders.get(key)
-    if recorder is None:
-        with _opening:
-            recorder = _recorders.get(key)
-            if recorder is None:
-                recorder = _recorders[key] = Recorder(Path(folder))
-    return recorder
+    """
+    The recorder of this process, for the folder that FOLDER named when this was first asked; None where it named none.
+
+    Raises:
+        RecordingFailed: There is no room for its file.
+    """
+    if not _process.is_known:
+        with _process.lock:
+            if not _process.is_known:
+                folder = os.environ.get(FOLDER)
+                _process.recorder = Recorder(Path(folder)) if folder else None
+                _process.is_known = True
+    return _process.recorder
+
+
+@contextmanager
+def record_to(folder: Path | None) -> Iterator[Recorder | None]:
+    """
+    Meanwhile this process, and those that it starts, record into a folder, or nowhere at all.
+
+    Bodies that still run at the end find the recorder closed.
+    """
+    before = os.environ.pop(FOLDER, None), _process.recorder, _process.is_known
+    if folder is not None:
+        os.environ[FOLDER] = str(folder)
+    _process.recorder, _process.is_known = None, False
+    try:
+        yield process_recorder()
+    finally:
+        if _process.recorder is not None:
+            _process.recorder.close()
+        os.environ.pop(FOLDER, None)
+        if before[0] is not None:
+            os.environ[FOLDER] = before[0]
+        _, _process.recorder, _process.is_known = before

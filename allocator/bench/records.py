@@ -1,7 +1,7 @@
 """Records read back: one frame of everything that the processes of a run have recorded, and what was torn."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from allocator.bench.recorder import (
     SUFFIX,
     TEXTS_SUFFIX,
     VERSION,
+    Event,
     RecordingFailed,
 )
 
@@ -42,25 +43,61 @@ RECORD_DTYPE = np.dtype(
 
 assert RECORD_DTYPE.itemsize == RECORD.size
 
+CHUNK = 262_144
+"""Records read at a time: 27 MB, whatever the size of the run."""
+
 Array = npt.NDArray[np.void]
+
+
+_PLAIN = ("at_ns", "event", "job", "attempt", "outcome", "due_at", "leased_at", "delay_s")
+COLUMNS = (*_PLAIN, "token", "worker", "error", "process")
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    count: int
+    texts: Sequence[str]
+    process: int
+
+    def chunks(self) -> Iterator[Array]:
+        """What is whole in it, CHUNK records at a time."""
+        for start in range(0, self.count, CHUNK):
+            chunk = _read(self.path, start, min(CHUNK, self.count - start))
+            whole = _is_whole(chunk, start)
+            yield chunk if whole.all() else chunk[whole]
 
 
 @dataclass(frozen=True)
 class Records:
     """
-    What was recorded.
+    What was recorded; it stays in its files until it is asked for.
 
     Attributes:
-        frame: A row a record: the fields of `RECORD` but for the mark; `token` as text (empty where there
-            is none), `worker` and `error` too (missing where there is none); and `process`, that wrote it. In the
-            order of each file, files by their name.
         torn: Records that were being written when their process was killed: at most one for each of its threads.
         boot_id: Of the machine.
     """
 
-    frame: pd.DataFrame
     torn: int
     boot_id: str
+    _files: Sequence[_File]
+
+    def frame(self, event: Event | None = None, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+        """
+        A row a record, in the order of each file, files by their name.
+
+        Args:
+            event: Only of this kind.
+            columns: Of COLUMNS: the fields of `RECORD` but for the mark; `token` as text (empty where there is none),
+                `worker` and `error` too (missing where there is none); and `process`, that wrote it.
+        """
+        # An empty one, so that the columns have their types whatever there is.
+        parts = [_frame(np.zeros(0, RECORD_DTYPE), [], 0, columns)]
+        for file in self._files:
+            for chunk in file.chunks():
+                chosen = chunk if event is None else chunk[chunk["event"] == event]
+                parts.append(_frame(chosen, file.texts, file.process, columns))
+        return pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
 
 
 def read_records(folder: Path) -> Records:
@@ -71,7 +108,7 @@ def read_records(folder: Path) -> Records:
         RecordingFailed: A process could not record everything, a file is not one of ours, or two were written in
             different boots of the machine.
     """
-    parts: list[pd.DataFrame] = []
+    files: list[_File] = []
     boots: dict[str, Path] = {}
     torn = 0
     for path in sorted(folder.glob(f"*{SUFFIX}")):
@@ -79,14 +116,12 @@ def read_records(folder: Path) -> Records:
         if header is None:
             continue
         boots[header.boot_id] = path
-        records, file_torn = _complete(path)
+        count, file_torn = _count(path)
         torn += file_torn
-        parts.append(_frame(records, _texts(path), header.process))
+        files.append(_File(path, count, _texts(path), header.process))
     if len(boots) > 1:
         raise RecordingFailed(f"records {folder}: written in different boots ({', '.join(boots)}); keep runs apart")
-    if not parts:
-        parts.append(_frame(np.zeros(0, RECORD_DTYPE), [], 0))
-    return Records(pd.concat(parts, ignore_index=True), torn, next(iter(boots), ""))
+    return Records(torn, next(iter(boots), ""), files)
 
 
 def has_failed(folder: Path) -> Path | None:
@@ -122,15 +157,32 @@ def _header(path: Path) -> _Header | None:
     return _Header(boot.rstrip(b"\0").decode(), process)
 
 
-def _complete(path: Path) -> tuple[Array, int]:
-    records: Array = np.fromfile(path, RECORD_DTYPE, offset=HEADER.size)
-    # Room that was claimed and not written to is zero; the instant is what is written first.
-    (touched,) = np.nonzero(records["at_ns"])
-    end = int(touched[-1]) + 1 if len(touched) else 0
-    records = records[:end]
-    complete = records["mark"] == np.arange(1, end + 1)
-    kept = int(np.count_nonzero(complete))
-    return (records if kept == end else records[complete]), end - kept
+def _read(path: Path, start: int, count: int) -> Array:
+    records: Array = np.fromfile(path, RECORD_DTYPE, count, offset=HEADER.size + start * RECORD.size)
+    return records
+
+
+def _is_whole(chunk: Array, start: int) -> npt.NDArray[np.bool_]:
+    whole: npt.NDArray[np.bool_] = chunk["mark"] == np.arange(start + 1, start + 1 + len(chunk), dtype=np.uint32)
+    return whole
+
+
+def _count(path: Path) -> tuple[int, int]:
+    """Places up to the last that was written to, and how many of them are torn."""
+    places = torn = 0
+    start, torn_since = 0, 0
+    while len(chunk := _read(path, start, CHUNK)):
+        whole = _is_whole(chunk, start)
+        # Room that was claimed and not written to is zero; the instant is what is written first.
+        (touched,) = np.nonzero(chunk["at_ns"])
+        if len(touched):
+            last = int(touched[-1]) + 1
+            torn += torn_since + last - int(np.count_nonzero(whole[:last]))
+            places, torn_since = start + last, len(chunk) - last
+        else:
+            torn_since += len(chunk)
+        start += len(chunk)
+    return places, torn
 
 
 def _texts(path: Path) -> list[str]:
@@ -138,15 +190,19 @@ def _texts(path: Path) -> list[str]:
     return [json.loads(line) for line in lines if line.endswith(b"\n")]
 
 
-def _frame(records: Array, texts: Sequence[str], process: int) -> pd.DataFrame:
-    plain = ("at_ns", "event", "job", "attempt", "outcome", "due_at", "leased_at", "delay_s")
-    columns: dict[str, object] = {name: records[name] for name in plain}
-    columns["token"] = _tokens(records["token"])
-    table = pa.array([None, *texts], pa.string())
-    for name in ("worker", "error"):
-        columns[name] = table.take(pa.array(records[name])).to_pandas()
-    columns["process"] = np.full(len(records), process, np.int64)
-    return pd.DataFrame(columns)
+def _frame(records: Array, texts: Sequence[str], process: int, columns: Sequence[str]) -> pd.DataFrame:
+    out: dict[str, object] = {}
+    for name in columns:
+        if name == "token":
+            out[name] = _tokens(records["token"])
+        elif name == "process":
+            out[name] = np.full(len(records), process, np.int64)
+        elif name in ("worker", "error"):
+            table = pa.array([None, *texts], pa.string())
+            out[name] = table.take(pa.array(records[name])).to_pandas()
+        else:
+            out[name] = records[name]
+    return pd.DataFrame(out)
 
 
 def _tokens(padded: npt.NDArray[np.bytes_]) -> "pd.Series[str]":

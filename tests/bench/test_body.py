@@ -2,17 +2,18 @@
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from allocator import Backoff, Job, open_queue
-from allocator.bench import recorder as recording
 from allocator.bench.body import PROCESSOR, Fate, burn, payload
 from allocator.bench.frames import attempts_frame
 from allocator.bench.observer import Observer
-from allocator.bench.recorder import Event, Recorder
+from allocator.bench.recorder import Event, Recorder, process_recorder, record_to
 from allocator.bench.records import read_records
 from allocator.bench.scratch import scratch_queue
 from allocator.bench.serverclock import Offset, ServerClock, find_offset
@@ -25,25 +26,23 @@ AT_ONCE = Backoff(base=0.0)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the bodies record, in worker processes too."""
-    monkeypatch.setenv(recording.FOLDER, str(tmp_path))
+def recorder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
+    """Of this process; bodies record with it, or in worker processes into the same folder."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-    return tmp_path
+    with record_to(tmp_path) as recorder:
+        assert recorder is not None
+        yield recorder
 
 
-def run(queue: Queue, folder: Path, jobs: list[Job], *, workers: int | None = None, processes: int = 0) -> pd.DataFrame:
+def run(queue: Queue, recorder: Recorder, jobs: list[Job], **options: Any) -> pd.DataFrame:
     """The attempts of these jobs, from the first to the last."""
     start = find_offset("memory://")
     origin_ns = time.monotonic_ns()
     queue.enqueue_many(jobs)
-    recorder = Recorder(folder)
-    supervisor = Supervisor(
-        queue, {"bench": PROCESSOR}, workers=workers, processes=processes, events=[Observer(recorder)]
-    )
-    with supervisor:
+    with Supervisor(queue, {"bench": PROCESSOR}, events=[Observer(recorder)], **options) as supervisor:
         assert supervisor.drain(BOUND_S), supervisor.stats()
-    return attempts_frame(read_records(folder), origin_ns, ServerClock(start, find_offset("memory://")), PREFIX)
+    clock = ServerClock(start, find_offset("memory://"))
+    return attempts_frame(read_records(recorder.path.parent), origin_ns, clock, PREFIX)
 
 
 def a_job(number: int, fates: list[Fate], rest: Fate = "done", max_retries: int = 3) -> Job:
@@ -57,10 +56,10 @@ def a_job(number: int, fates: list[Fate], rest: Fate = "done", max_retries: int 
     )
 
 
-def test_every_attempt_has_its_instants_in_order(folder: Path) -> None:
+def test_every_attempt_has_its_instants_in_order(recorder: Recorder) -> None:
     """A job that fails twice and a poisoned one, in threads."""
     with scratch_queue("memory://") as queue:
-        frame = run(queue, folder, [a_job(0, ["error", "error"]), a_job(1, [], rest="error", max_retries=1)])
+        frame = run(queue, recorder, [a_job(0, ["error", "error"]), a_job(1, [], rest="error", max_retries=1)])
 
     assert frame[["job", "attempt", "outcome"]].to_numpy().tolist() == [
         ["run-0", 1, "failed"],
@@ -82,10 +81,10 @@ def test_every_attempt_has_its_instants_in_order(folder: Path) -> None:
     assert frame["next_due_at"][0] == frame["due_at"][1]
 
 
-def test_a_body_crashes_in_its_process(folder: Path) -> None:
+def test_a_body_crashes_in_its_process(recorder: Recorder) -> None:
     """The attempt has begun and never came to its end; the next one runs in another process of the same worker."""
     with scratch_queue("memory://") as queue:
-        frame = run(queue, folder, [a_job(0, ["crash"])], processes=1)
+        frame = run(queue, recorder, [a_job(0, ["crash"])], processes=1)
 
     assert frame["outcome"].tolist() == ["failed", "done"]
     assert frame["finished_at"].isna().tolist() == [True, False]
@@ -96,31 +95,31 @@ def test_a_body_crashes_in_its_process(folder: Path) -> None:
     assert (frame["due_at"] <= frame["leased_at"]).all()
 
 
-def test_a_body_that_hangs_ends_when_nobody_waits_for_it(folder: Path) -> None:
+def test_a_body_that_hangs_ends_when_nobody_waits_for_it(recorder: Recorder) -> None:
     """Its job was cancelled; the lease keeper tells it so."""
     with open_queue("memory://", name="hang", lease_s=0.3) as queue:
         queue.enqueue(a_job(0, ["hang"]))
-        recorder = Recorder(folder)
         with Supervisor(queue, {"bench": PROCESSOR}, events=[Observer(recorder)]) as supervisor:
             deadline = time.monotonic() + BOUND_S
-            while not (read_records(folder).frame["event"] == Event.STARTED).any():
+            while not (read_records(recorder.path.parent).frame()["event"] == Event.STARTED).any():
                 assert time.monotonic() < deadline
             queue.cancel("run-0")
             assert supervisor.drain(BOUND_S)
         clock = ServerClock(find_offset("memory://"), find_offset("memory://"))
 
-    assert attempts_frame(read_records(folder), 0, clock, PREFIX)["outcome"].tolist() == ["cancelled"]
+    assert attempts_frame(read_records(recorder.path.parent), 0, clock, PREFIX)["outcome"].tolist() == ["cancelled"]
 
 
-def test_without_a_folder_nothing_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same body is the arm without a recorder."""
-    monkeypatch.delenv(recording.FOLDER, raising=False)
-    with scratch_queue("memory://") as queue:
+def test_without_a_folder_nothing_is_recorded(recorder: Recorder) -> None:
+    """The same body is the arm without records; afterwards it records again."""
+    with record_to(None), scratch_queue("memory://") as queue:
         queue.enqueue(a_job(0, []))
         with Supervisor(queue, {"bench": PROCESSOR}) as supervisor:
             assert supervisor.drain(BOUND_S)
 
         assert queue.counts()["done"] == 1
+    assert read_records(recorder.path.parent).frame().empty
+    assert process_recorder() is recorder
 
 
 def test_work_takes_time_of_its_thread() -> None:

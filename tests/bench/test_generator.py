@@ -209,7 +209,7 @@ def test_a_closed_loop_has_no_more_jobs_than_clients(on_redis: Clients, tmp_path
         assert supervisor.drain(BOUND_S)
 
     frame = enqueues_frame(read_records(tmp_path), origin_ns, jobs)
-    settled = read_records(records).frame.set_index("job")["at_ns"].reindex(frame.index)
+    settled = read_records(records).frame().set_index("job")["at_ns"].reindex(frame.index)
     settled_at = (settled - origin_ns) / 1e9
     assert (frame["enqueue"] == "accepted").all()
     assert (frame["intended_at"] == frame["enqueue_started_at"]).all()

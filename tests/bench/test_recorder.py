@@ -49,7 +49,7 @@ def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
 
     assert records.torn == 0
     assert records.boot_id == boot_id()
-    first, second = records.frame.to_dict("records")
+    first, second = records.frame().to_dict("records")
     assert before <= first.pop("at_ns") <= second.pop("at_ns") <= after
     assert first == {
         "event": Event.SETTLED,
@@ -65,7 +65,7 @@ def test_records_come_back_as_they_were_written(tmp_path: Path) -> None:
         "process": os.getpid(),
     }
     assert (second["job"], second["attempt"], second["token"]) == (8, 0, "")
-    assert records.frame.loc[1, ["due_at", "leased_at", "delay_s", "worker", "error"]].isna().all()
+    assert records.frame().loc[1, ["due_at", "leased_at", "delay_s", "worker", "error"]].isna().all()
 
 
 def test_a_file_grows_and_threads_share_it(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_file_grows_and_threads_share_it(tmp_path: Path) -> None:
     records = read_records(tmp_path)
     assert records.torn == 0
     for thread_number in range(4):
-        own = records.frame[records.frame["attempt"] == thread_number]
+        own = records.frame()[records.frame()["attempt"] == thread_number]
         assert own["job"].tolist() == list(range(each))
 
 
@@ -101,12 +101,13 @@ def test_records_survive_a_kill_of_the_writer(tmp_path: Path) -> None:
 
     records = read_records(tmp_path)
 
-    count = len(records.frame)
+    frame = records.frame()
+    count = len(frame)
     assert count > 20_000
     assert records.torn <= 1
-    assert np.array_equal(records.frame["job"], np.arange(count))
-    assert records.frame["token"].iloc[-1] == f"token-{count - 1}"
-    assert np.array_equal(records.frame["due_at"], np.arange(count, dtype=float))
+    assert np.array_equal(records.frame()["job"], np.arange(count))
+    assert records.frame()["token"].iloc[-1] == f"token-{count - 1}"
+    assert np.array_equal(records.frame()["due_at"], np.arange(count, dtype=float))
 
 
 @pytest.mark.parametrize("torn", [1, 4], ids=["the last", "one in the middle"])
@@ -122,7 +123,7 @@ def test_a_torn_record_is_left_out_and_counted(tmp_path: Path, torn: int) -> Non
     records = read_records(tmp_path)
 
     assert records.torn == 1
-    assert records.frame["job"].tolist() == [number for number in range(5) if number != 5 - torn]
+    assert records.frame()["job"].tolist() == [number for number in range(5) if number != 5 - torn]
 
 
 def test_a_full_disk_is_an_error_and_the_file_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +161,7 @@ def test_a_closed_recorder_records_nothing_more(tmp_path: Path) -> None:
     with pytest.raises(RecordingFailed, match="was closed"):
         recorder.record(Event.STARTED, 2)
 
-    assert read_records(tmp_path).frame["job"].tolist() == [1]
+    assert read_records(tmp_path).frame()["job"].tolist() == [1]
 
 
 def test_a_token_that_does_not_fit_is_an_error(tmp_path: Path) -> None:
