@@ -1,18 +1,17 @@
 """Who works in a run: programs with a supervisor each, or, on a queue in process, a supervisor in this one."""
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 import psutil
 
-from allocator.bench.recorder import FOLDER, Recorder
+from allocator.bench.recorder import record_to
 from allocator.bench.runs.worker import Orders, supervisor
 from allocator.domain.errors import AllocatorError
 from allocator.queue.base import Queue
@@ -129,16 +128,13 @@ class InProcess:
         self._queue = queue
         self._count = count
         self._running: list[Supervisor] = []
-        self._recorders: list[Recorder] = []
-        self._before: str | None = None
+        self._recording = ExitStack()
         self.slots = orders.workers + orders.processes
 
     def start(self) -> None:
-        self._before = os.environ.get(FOLDER)
-        os.environ[FOLDER] = self._orders.folder
+        recorder = self._recording.enter_context(record_to(Path(self._orders.folder)))
+        assert recorder is not None
         for _ in range(self._count):
-            recorder = Recorder(Path(self._orders.folder))
-            self._recorders.append(recorder)
             self._running.append(supervisor(self._queue, self._orders, recorder, handle_signals=False).start())
 
     def check(self) -> None:
@@ -147,10 +143,5 @@ class InProcess:
 
     def stop(self) -> bool:
         ended = [working.stop(STOP_S) for working in self._running]
-        for recorder in self._recorders:
-            recorder.close()
-        if self._before is None:
-            os.environ.pop(FOLDER, None)
-        else:
-            os.environ[FOLDER] = self._before
+        self._recording.close()
         return all(ended)
