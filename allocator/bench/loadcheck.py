@@ -182,7 +182,7 @@ def _cost(text: str, recorded: Sequence[Drain], bare: Sequence[Drain], target: f
         len(lost),
     )
     row.beside = f"without: {median(one.rate for one in bare):,.0f}/s; {median(cpu_s) * 1e6:.1f} us of a core a job"
-    row.ratio = f"-{median(lost):.1%} ({min(lost):.1%} to {max(lost):.1%})"
+    row.ratio = f"{-median(lost):+.1%} ({-max(lost):+.1%} to {-min(lost):+.1%})"
     return row
 
 

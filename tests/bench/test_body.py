@@ -144,6 +144,16 @@ def test_attempts_that_only_others_tell_of_are_lost(tmp_path: Path) -> None:
     assert frame.loc[0, ["token", "leased_at", "started_at", "process"]].isna().all()
 
 
+def test_a_run_without_attempts_has_no_rows(tmp_path: Path) -> None:
+    """But every column, each of its type."""
+    clock = ServerClock(Offset(0, 0.0, 0.0), Offset(1, 0.0, 0.0))
+
+    frame = attempts_frame(read_records(tmp_path), 0, clock, PREFIX)
+
+    assert frame.empty
+    assert frame.dtypes[["due_at", "started_at", "settled_at", "next_due_at"]].eq("float64").all()
+
+
 def test_the_servers_clock_is_converted_in_a_straight_line() -> None:
     """A clock that gains a tenth of a second in ten."""
     clock = ServerClock(Offset(int(5e9), 1000.0, 0.001), Offset(int(15e9), 1000.1, 0.001))
