@@ -93,6 +93,8 @@ def compare(figure: Figure, arms: Arms, confirming: Arms | None = None) -> Compa
     idle = judge(figure, same, figure.margin)
     if ratio.level is None:
         reason = f"a verdict takes {LEAST_RUNS} runs of each arm, there are {ratio.runs}"
+    elif math.isinf(margin):
+        verdict, reason = Verdict.UNDECIDED, "the baseline itself got nothing done in some runs: look at those"
     elif idle in (Verdict.WORSE, Verdict.BETTER):
         verdict = Verdict.UNDECIDED
         reason = f"the baseline against itself is already {idle} ({_said(same)}): measure on a quieter machine"

@@ -118,7 +118,8 @@ def lateness_gate(jobs: pd.DataFrame) -> Gate:
         return _does_not_apply(LATENESS, f"{count} jobs were done after the warm-up, too few")
     at = rank(SHOWN[name], count)
     from_intended, from_sent = (float(np.sort(values[known])[at]) for values in (intended, sent))
-    share = abs(from_intended - from_sent) / from_sent if from_sent > 0 else math.inf
+    apart = abs(from_intended - from_sent)
+    share = apart / from_sent if from_sent > 0 else (math.inf if apart else 0.0)
     return Gate(
         LATENESS,
         Status.PASSED if share <= LATENESS_BOUND else Status.FAILED,

@@ -78,9 +78,9 @@ def test_medians_and_their_ratios_may_be_called_95_percent_intervals(runs: int) 
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("probability", [0.5, 0.9, 0.99])
+@pytest.mark.parametrize("probability", [0.5, 0.99])
 @pytest.mark.parametrize("runs", [5, 10])
-@pytest.mark.parametrize(("utilisation", "jobs"), [(0.1, 1000), (0.5, 1000), (0.7, 3000), (0.8, 8000), (0.8, 20_000)])
+@pytest.mark.parametrize(("utilisation", "jobs"), [(0.1, 1000), (0.5, 1000), (0.7, 3000), (0.8, 8000)])
 def test_every_run_of_a_hundred_relaxation_times(utilisation: float, jobs: int, runs: int, probability: float) -> None:
     """Low and high utilisation, short runs and long, median and tail."""
     found = calibrate(
@@ -89,7 +89,7 @@ def test_every_run_of_a_hundred_relaxation_times(utilisation: float, jobs: int, 
         jobs=jobs,
         utilisation=utilisation,
         probability=probability,
-        trials=1000,
+        trials=500,
     )
 
     assert found.level == 0.95, found.sentence()
@@ -99,6 +99,6 @@ def test_every_run_of_a_hundred_relaxation_times(utilisation: float, jobs: int, 
 @pytest.mark.parametrize("runs", [5, 10])
 def test_runs_of_forty_relaxation_times_are_too_short(runs: int) -> None:
     """The bound is there for a reason: below it p99 may not be called so."""
-    found = calibrate(np.random.default_rng(22), runs=runs, jobs=1000, utilisation=0.7, trials=1000)
+    found = calibrate(np.random.default_rng(22), runs=runs, jobs=1000, utilisation=0.7, trials=500)
 
     assert found.level is None, found.sentence()

@@ -72,6 +72,14 @@ def test_there_is_no_verdict_where_no_change_looks_like_one(again: float) -> Non
     assert "the baseline against itself" in found.sentence
 
 
+def test_a_baseline_that_got_nothing_done_in_some_runs_decides_nothing() -> None:
+    """The spread of A/A is then without bound, and no margin either."""
+    found = compare(THROUGHPUT, Arms(QUIET, QUIET, [0.0, 0.0, 100.0, 100.0, 100.0]))
+
+    assert found.verdict is Verdict.UNDECIDED
+    assert "got nothing done in some runs" in found.sentence
+
+
 def test_four_runs_are_too_few() -> None:
     """However clear it looks."""
     found = compare(THROUGHPUT, arms(0.5, baseline=QUIET[:4]))
