@@ -47,17 +47,17 @@ def test_a_backlog_that_creeps_is_not_steady_and_not_saturated() -> None:
 
 
 def test_halves_that_differ_are_not_steady() -> None:
-    """A step up and down again in the second half has hardly a slope."""
-    waiting = np.full(300, 5.0) + np.tile([0.0, 1.0], 150)
-    waiting[180:270] += np.linspace(20.0, 20.5, 90)
-    waiting[150:180] += 20.0
-    waiting[270:] += 20.0
+    """A step in the middle, in so much up and down that no slope is certain."""
+    shake = np.array([0.65, -0.65, 0.65, -0.65, 0.0])
+    waiting = 100 + 10 * np.repeat(np.concatenate([shake - 1, shake[::-1] + 1]), 30)
 
     found = judged(waiting)
 
-    assert found.steady is False
+    assert found.slope_low_per_s is not None
+    assert found.slope_low_per_s < 0
     assert found.halves is not None
     assert found.halves[1] - found.halves[0] == pytest.approx(20.0, abs=0.5)
+    assert found.steady is False
 
 
 def test_too_few_samples_tell_nothing() -> None:
