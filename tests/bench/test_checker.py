@@ -316,3 +316,14 @@ def test_an_order_that_nobody_can_know_accuses_nobody() -> None:
 
     assert check(overlapping).broken() == []
     assert check(taken).broken() == []
+
+
+def test_a_server_that_looks_at_the_clock_early_accuses_nobody() -> None:
+    """The second lease was given after the end of the first was told, though the server dates it before."""
+    history = sound()
+    change(history.attempts, "retried/1", outcome="released", delay_s=0.0, leased_at=12.0)
+    change(history.attempts, "retried/1", told_at=12.3, given_at=12.1, expires_at=27.0)
+    change(history.attempts, "retried/2", number=1, leased_at=11.9, given_at=12.35)
+    history.runs = None
+
+    assert check(history).broken() == []

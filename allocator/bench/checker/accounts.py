@@ -1,63 +1,67 @@
 """What went in against what came out: nothing is lost, nothing is invented, and nothing counts twice."""
 
-from allocator.bench.checker.case import Case
-from allocator.bench.checker.history import Enqueue, Record, Run
+from allocator.bench.checker.case import Case, OfJob
 from allocator.bench.checker.verdicts import Judgement, Promise
 
 
 def judge_accounts(case: Case, judgement: Judgement) -> None:
     """LOST, INVENTED, ONCE and DRAINED, job by job."""
     unfinished: list[str] = []
-    by_records, by_places = case.history.records is not None, case.places is not None
-    for job, enqueues in case.enqueues.items():
-        accepted = sum(enqueue.taken is True for enqueue in enqueues)
-        perhaps = sum(enqueue.taken is None for enqueue in enqueues)
+    by_records = case.history.records is not None
+    for of_job in case.jobs.values():
+        if not of_job.enqueues:
+            continue
         if by_records:
-            _judge_record(case, judgement, enqueues, case.records.get(job), unfinished)
-        if by_places or case.history.attempts is not None:
-            _balance(case, judgement, job, accepted, perhaps)
+            _judge_record(case, judgement, of_job, unfinished)
+        if case.knows_places or case.history.attempts is not None:
+            _balance(case, judgement, of_job)
     _judge_strangers(case, judgement)
     _judge_lists(case, judgement)
     _judge_drained(case, judgement, unfinished)
 
 
-def _judge_record(
-    case: Case, judgement: Judgement, enqueues: list[Enqueue], record: Record | None, unfinished: list[str]
-) -> None:
-    lost, job = judgement[Promise.LOST], enqueues[0].job
+def _judge_record(case: Case, judgement: Judgement, of_job: OfJob, unfinished: list[str]) -> None:
+    lost, job, record = judgement[Promise.LOST], of_job.job, of_job.record
     if record is None:
         # What may have been refused may well be missing.
-        if any(enqueue.taken for enqueue in enqueues):
+        if any(enqueue.taken for enqueue in of_job.enqueues):
             lost.checked += 1
             lost.against(f"job {job} was accepted, and the store does not know it")
         return
     lost.checked += 1
     if record.state == "done":
         judgement.done += 1
-        runs = case.runs.get(job, ())
-        # That a failed run was told done is another promise's.
-        if case.history.runs is not None and not any(run.finished or _swallowed(case, run) for run in runs):
-            lost.against(f"job {job} is done in the store, and none of its {len(runs)} runs came to its end")
+        if case.history.runs is not None and not _came_to_its_end(of_job):
+            lost.against(f"job {job} is done in the store, and none of its {len(of_job.runs)} runs came to its end")
     elif record.state == "dead":
         judgement.dead += 1
-        if enqueues[-1].dies is False:
+        if of_job.enqueues[-1].dies is False:
             lost.against(f"job {job} is dead in the store, and was not made to die; its last error: {record.error}")
     elif record.state == "cancelled":
-        if job not in case.removals:
+        if not of_job.removals:
             lost.against(f"job {job} is cancelled in the store, and nobody cancelled it")
     else:
         unfinished.append(f"job {job} never ended: the store has it as {record.state}")
 
 
-def _swallowed(case: Case, run: Run) -> bool:
-    attempt = case.by_token.get(run.token)
-    return run.failed and attempt is not None and attempt.outcome == "done"
+def _came_to_its_end(of_job: OfJob) -> bool:
+    for run in of_job.runs:
+        if run.finished:
+            return True
+        # That a failed run was told done is another promise's.
+        if run.failed and (attempt := of_job.attempt(run.token)) is not None and attempt.outcome == "done":
+            return True
+    return False
 
 
-def _balance(case: Case, judgement: Judgement, job: str, accepted: int, perhaps: int) -> None:
+def _balance(case: Case, judgement: Judgement, of_job: OfJob) -> None:
     """How often a job was accepted, against how often its stay in the queue was ended, and whether it is there."""
-    ended = perhaps_ended = stale = 0
-    for attempt in case.attempts.get(job, ()):
+    job = of_job.job
+    accepted = perhaps = ended = perhaps_ended = stale = 0
+    for enqueue in of_job.enqueues:
+        accepted += enqueue.taken is True
+        perhaps += enqueue.taken is None
+    for attempt in of_job.attempts:
         if attempt.outcome == "done":
             if attempt.taken is None:
                 perhaps_ended += 1
@@ -65,13 +69,13 @@ def _balance(case: Case, judgement: Judgement, job: str, accepted: int, perhaps:
                 stale += 1
             elif attempt.taken:
                 ended += 1
-    for removal in case.removals.get(job, ()):
+    for removal in of_job.removals:
         if removal.verb == "purge" and removal.taken:
             ended += 1
         elif removal.verb != "requeue" and removal.taken is not False:
             # A cancel too: a mark on a leased job that was done or lived on is no end.
             perhaps_ended += 1
-    present = 0 if case.places is None else int(job in case.places)
+    present = int(of_job.place is not None)
     ends_known = case.history.attempts is not None
     if ends_known and (accepted or perhaps):
         once = judgement[Promise.ONCE]
@@ -81,7 +85,7 @@ def _balance(case: Case, judgement: Judgement, job: str, accepted: int, perhaps:
                 f"job {job} was enqueued {accepted} times{f' and perhaps {perhaps} more' if perhaps else ''}; it ended "
                 f"{ended} times{' and is in the queue' if present else ''}"
             )
-    if case.places is not None:
+    if case.knows_places:
         lost = judgement[Promise.LOST]
         if accepted <= present + ended + stale + perhaps_ended:
             lost.checked += 1
@@ -95,24 +99,20 @@ def _balance(case: Case, judgement: Judgement, job: str, accepted: int, perhaps:
 def _judge_strangers(case: Case, judgement: Judgement) -> None:
     """What nobody enqueued, or what was refused, and is there all the same."""
     invented = judgement[Promise.INVENTED]
-    seen = _seen(case)
-    invented.checked += len(seen)
-    refused = {job for job, enqueues in case.enqueues.items() if all(each.taken is False for each in enqueues)}
-    for job in sorted((seen - case.enqueues.keys()) | (seen & refused)):
-        what = "the call that enqueued it failed" if job in refused else "it was enqueued by nobody"
-        invented.against(f"job {job} is there, and {what}")
-    if case.layout is None:
+    for job, of_job in case.jobs.items():
+        if not of_job.is_there:
+            continue
+        invented.checked += 1
+        if not of_job.enqueues:
+            invented.against(f"job {job} is there, and was enqueued by nobody")
+        elif all(enqueue.taken is False for enqueue in of_job.enqueues):
+            invented.against(f"job {job} is there, and the call that enqueued it failed")
+    if case.history.layout is None:
         return
-    for job, mark in case.layout.marks.items():
-        marks = {enqueue.mark for enqueue in case.enqueues.get(job, ()) if enqueue.taken is not False}
+    for job, mark in case.history.layout.marks.items():
+        marks = {enqueue.mark for enqueue in case.jobs[job].enqueues if enqueue.taken is not False}
         if marks and mark not in marks:
             invented.against(f"job {job} holds the payload {mark}, which nobody gave it")
-
-
-def _seen(case: Case) -> set[str]:
-    """Jobs that something is known of besides the calls that enqueued them."""
-    purged = {job for job, removals in case.removals.items() if any(each.verb == "purge" for each in removals)}
-    return case.records.keys() | case.runs.keys() | case.attempts.keys() | (case.places or {}).keys() | purged
 
 
 def _judge_lists(case: Case, judgement: Judgement) -> None:
@@ -120,13 +120,10 @@ def _judge_lists(case: Case, judgement: Judgement) -> None:
     lists: dict[str, set[str]] = {}
     for enqueue in case.history.enqueues:
         # An id that was used before or after says nothing of this list.
-        if enqueue.taken is None and enqueue.call and len(case.enqueues[enqueue.job]) == 1:
+        if enqueue.taken is None and enqueue.call and len(case.jobs[enqueue.job].enqueues) == 1:
             lists.setdefault(enqueue.call, set()).add(enqueue.job)
-    if not lists:
-        return
-    seen = _seen(case)
     for call, jobs in lists.items():
-        there = jobs & seen
+        there = {job for job in jobs if case.jobs[job].is_there}
         if there and there != jobs:
             judgement[Promise.ONCE].against(
                 f"the list of call {call} was accepted in part: {', '.join(sorted(there))} of {', '.join(sorted(jobs))}"
@@ -139,7 +136,7 @@ def _judge_drained(case: Case, judgement: Judgement, unfinished: list[str]) -> N
         judgement[Promise.LOST].unknown += len(unfinished)
         return
     drained = judgement[Promise.DRAINED]
-    drained.checked += len(case.enqueues)
+    drained.checked += judgement.jobs
     if left:
         drained.against(f"{left} jobs still wait in the queue or are leased", left)
     # What has no end and is not in the queue either has nobody to bring it to one.

@@ -1,20 +1,13 @@
-"""The evidence in the order in which it is judged: by job, by token, by process."""
+"""The evidence in the order in which it is judged: by job, and by what faults hit."""
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 from math import inf, isnan
-from typing import Protocol, TypeVar
 
-from allocator.bench.checker.history import Attempt, Enqueue, Fault, History, Layout, Record, Removal, Run
+import msgspec
 
-
-class _OfJob(Protocol):
-    job: str
-
-
-T = TypeVar("T", bound=_OfJob)
+from allocator.bench.checker.history import Attempt, Enqueue, Fault, History, Record, Removal, Run
 
 CHARGED = frozenset({"failed", "buried", "lost"})
 """Outcomes that cost a retry."""
@@ -23,57 +16,107 @@ ENDS = frozenset({"done", "failed", "buried", "released", "cancelled"})
 """Outcomes that a holder tells."""
 
 
-class Case:
-    """A history, looked up by job."""
+class OfJob(msgspec.Struct, gc=False):
+    """
+    Everything that is known of one job.
 
-    def __init__(self, history: History) -> None:
-        self.history = history
-        self.enqueues: dict[str, list[Enqueue]] = _by_job(history.enqueues)
-        self.attempts: dict[str, list[Attempt]] = _by_job(history.attempts or ())
-        for attempts in self.attempts.values():
-            if len(attempts) > 1:
-                attempts.sort(key=_leased)
-        self.by_token = {attempt.token: attempt for attempt in history.attempts or ()}
-        self.runs: dict[str, list[Run]] = _by_job(history.runs or ())
-        self.records: dict[str, Record] = {record.job: record for record in history.records or ()}
-        self.removals: dict[str, list[Removal]] = _by_job(history.removals)
-        self.faults = Faults(history.faults or (), history.settle_within_s)
-        self.stale: set[str] = set()
-        """Tokens of ends that were taken and should not have been."""
+    Args:
+        attempts: By when their holders had them, which is in their order; by the server's instants it may not be.
+        place: Where the queue has it at the end, if it has it.
+    """
 
-    @cached_property
-    def places(self) -> dict[str, str] | None:
-        """Where the queue has each job at the end; None where that is not known."""
-        if self.history.layout is not None:
-            return {job: places[0] for job, places in self.history.layout.places.items()}
-        if self.history.found is not None:
-            return {job: state for job, state in self.history.found.items() if state != "cancelled"}
-        return None
+    job: str
+    enqueues: list[Enqueue] = []
+    removals: list[Removal] = []
+    attempts: list[Attempt] = []
+    runs: list[Run] = []
+    record: Record | None = None
+    place: str | None = None
 
     @property
-    def layout(self) -> Layout | None:
-        return self.history.layout
+    def only(self) -> Enqueue | None:
+        """The only call that enqueued it, if nobody touched it but those who leased it."""
+        return self.enqueues[0] if len(self.enqueues) == 1 and not self.removals else None
 
-    def state(self, job: str) -> str | None:
-        """How a job stands at the end, by store or queue; empty where it is gone, None where that is not known."""
-        if self.history.records is not None:
-            record = self.records.get(job)
-            return "" if record is None else record.state
-        return None if self.places is None else self.places.get(job, "")
+    @property
+    def is_there(self) -> bool:
+        """Whether something is known of it besides the calls that enqueued it."""
+        return bool(self.attempts or self.runs or self.record or self.place) or any(
+            removal.verb == "purge" and removal.taken for removal in self.removals
+        )
+
+    def attempt(self, token: str) -> Attempt | None:
+        """The one of a token."""
+        for attempt in self.attempts:
+            if attempt.token == token:
+                return attempt
+        return None
 
     def had_at(self, attempt: Attempt) -> float:
         """When the holder of a lease had it, for sure."""
         if not isnan(attempt.given_at):
             return attempt.given_at
-        for run in self.runs.get(attempt.job, ()):
+        for run in self.runs:
             if run.token == attempt.token and not isnan(run.started_at):
                 return run.started_at
         return attempt.leased_at
 
-    def single(self, job: str) -> Enqueue | None:
-        """The only call that enqueued a job, if nobody touched the job but those who leased it."""
-        enqueues = self.enqueues.get(job, ())
-        return enqueues[0] if len(enqueues) == 1 and job not in self.removals else None
+    def order(self, attempt: Attempt) -> float:
+        """To sort by: what has no instant comes last, where nothing is concluded from its place."""
+        had_at = self.had_at(attempt)
+        return inf if isnan(had_at) else had_at
+
+
+class Case:
+    """
+    A history, by job.
+
+    Attributes:
+        knows_places: Whether it is known what the queue has at the end.
+        stale: Tokens of ends that were taken and should not have been.
+    """
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.jobs: dict[str, OfJob] = {}
+        self._sort_out(history)
+        self.knows_places = history.layout is not None or history.found is not None
+        self.faults = Faults(history.faults or (), history.settle_within_s)
+        self.stale: set[str] = set()
+
+    def _sort_out(self, history: History) -> None:
+        of = self._of
+        for enqueue in history.enqueues:
+            of(enqueue.job).enqueues.append(enqueue)
+        for removal in history.removals:
+            of(removal.job).removals.append(removal)
+        for attempt in history.attempts or ():
+            of(attempt.job).attempts.append(attempt)
+        for run in history.runs or ():
+            of(run.job).runs.append(run)
+        for of_job in self.jobs.values():
+            if len(of_job.attempts) > 1:
+                of_job.attempts.sort(key=of_job.order)
+        for record in history.records or ():
+            of(record.job).record = record
+        if history.layout is not None:
+            for job, places in history.layout.places.items():
+                of(job).place = places[0]
+        elif history.found is not None:
+            for job, state in history.found.items():
+                of(job).place = None if state == "cancelled" else state
+
+    def _of(self, job: str) -> OfJob:
+        found = self.jobs.get(job)
+        if found is None:
+            found = self.jobs[job] = OfJob(job)
+        return found
+
+    def state(self, of_job: OfJob) -> str | None:
+        """How a job stands at the end, by store or queue; empty where it is gone, None where that is not known."""
+        if self.history.records is not None:
+            return "" if of_job.record is None else of_job.record.state
+        return of_job.place or "" if self.knows_places else None
 
 
 class Faults:
@@ -111,21 +154,6 @@ class Faults:
         """Whether the queue forgot what it held at some instant between these two."""
         at = bisect_left(self._forgot_at, begin)
         return at < len(self._forgetting) and self._forgetting[at].began_at <= end
-
-
-def _by_job(things: Iterable[T]) -> dict[str, list[T]]:
-    found: dict[str, list[T]] = {}
-    for thing in things:
-        if (of_job := found.get(thing.job)) is None:
-            found[thing.job] = [thing]
-        else:
-            of_job.append(thing)
-    return found
-
-
-def _leased(attempt: Attempt) -> float:
-    # Without an instant it comes last, where nothing is concluded from its place.
-    return inf if isnan(attempt.leased_at) else attempt.leased_at
 
 
 def said(attempt: Attempt) -> str:

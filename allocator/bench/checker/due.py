@@ -3,7 +3,7 @@
 from itertools import pairwise
 from math import isnan, nan
 
-from allocator.bench.checker.case import Case, said
+from allocator.bench.checker.case import Case, OfJob, said
 from allocator.bench.checker.history import Attempt, Enqueue
 from allocator.bench.checker.verdicts import Judgement, Promise
 
@@ -12,29 +12,31 @@ def judge_due(case: Case, judgement: Judgement) -> None:
     """DUE: by the due time that came with a lease, by the delay of the job, and by the backoff after a failure."""
     due = judgement[Promise.DUE]
     early_s = case.history.clock_error_s
-    for job, attempts in case.attempts.items():
-        enqueue = case.single(job)
+    for of_job in case.jobs.values():
+        attempts, enqueue = of_job.attempts, of_job.only
+        if not attempts:
+            continue
         if enqueue is not None and enqueue.delay_s > 0:
             _judge_start(
-                case, judgement, attempts[0], enqueue.asked_at + enqueue.delay_s - early_s, "as it was enqueued"
+                of_job, judgement, attempts[0], enqueue.asked_at + enqueue.delay_s - early_s, "as it was enqueued"
             )
         for attempt in attempts:
             if not isnan(attempt.due_at):
-                _judge_start(case, judgement, attempt, attempt.due_at - early_s, "as its lease says")
+                _judge_start(of_job, judgement, attempt, attempt.due_at - early_s, "as its lease says")
         for earlier, later in pairwise(attempts):
             delay_s = _delay_s(earlier, enqueue)
-            if not isnan(delay_s) and not _disturbed(case, earlier, later):
+            if not isnan(delay_s) and not _disturbed(case, of_job, earlier, later):
                 when = f"{delay_s:g} s after {said(earlier)} was {earlier.outcome}"
-                _judge_start(case, judgement, later, earlier.told_at + delay_s - early_s, when)
-    for run in case.history.runs or ():
-        own = case.by_token.get(run.token)
-        if own is None or isnan(own.leased_at) or isnan(run.started_at):
-            continue
-        due.checked += 1
-        if run.started_at < own.leased_at - early_s:
-            due.against(
-                f"job {run.job}: {said(own)} started at {run.started_at:.3f}, and was leased at {own.leased_at:.3f}"
-            )
+                _judge_start(of_job, judgement, later, earlier.told_at + delay_s - early_s, when)
+        for run in of_job.runs:
+            own = of_job.attempt(run.token)
+            if own is None or isnan(own.leased_at) or isnan(run.started_at):
+                continue
+            due.checked += 1
+            if run.started_at < own.leased_at - early_s:
+                due.against(
+                    f"job {run.job}: {said(own)} started at {run.started_at:.3f}, and was leased at {own.leased_at:.3f}"
+                )
 
 
 def _delay_s(attempt: Attempt, enqueue: Enqueue | None) -> float:
@@ -50,16 +52,16 @@ def _delay_s(attempt: Attempt, enqueue: Enqueue | None) -> float:
     return min(backoff.cap, backoff.base * backoff.factor ** (attempt.number - 1)) * (1 - backoff.jitter)
 
 
-def _disturbed(case: Case, earlier: Attempt, later: Attempt) -> bool:
+def _disturbed(case: Case, of_job: OfJob, earlier: Attempt, later: Attempt) -> bool:
     """Whether a fault may have kept the end of an attempt from the queue: its lease ran out then, and with no delay."""
     if case.history.fenced_by_queue:
         return False
-    runs = [run for run in case.runs.get(earlier.job, ()) if run.token == earlier.token]
+    runs = [run for run in of_job.runs if run.token == earlier.token]
     return not runs or case.faults.hit(runs[0], earlier.leased_at, later.leased_at) is not None
 
 
-def _judge_start(case: Case, judgement: Judgement, attempt: Attempt, not_before: float, why: str) -> None:
-    due, had_at = judgement[Promise.DUE], case.had_at(attempt)
+def _judge_start(of_job: OfJob, judgement: Judgement, attempt: Attempt, not_before: float, why: str) -> None:
+    due, had_at = judgement[Promise.DUE], of_job.had_at(attempt)
     if isnan(not_before) or isnan(had_at):
         due.unknown += 1
         return

@@ -21,7 +21,8 @@ def check(history: History) -> Judgement:
     where that is missing. Takes time in proportion to the evidence; the order of jobs a logarithm more.
     """
     case = Case(history)
-    judgement = Judgement(jobs=len(case.enqueues), runs=len(history.runs or ()))
+    sent = sum(bool(of_job.enqueues) for of_job in case.jobs.values())
+    judgement = Judgement(jobs=sent, runs=len(history.runs or ()))
     # Leases first: which ends should not have been taken is what the accounts leave out.
     judge_leases(case, judgement)
     judge_accounts(case, judgement)

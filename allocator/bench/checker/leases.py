@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import pairwise
 from math import isnan, nan
 
-from allocator.bench.checker.case import ENDS, Case, said
+from allocator.bench.checker.case import ENDS, Case, OfJob, said
 from allocator.bench.checker.history import Attempt
 from allocator.bench.checker.verdicts import Judgement, Promise
 
@@ -12,35 +12,41 @@ from allocator.bench.checker.verdicts import Judgement, Promise
 def judge_leases(case: Case, judgement: Judgement) -> None:
     """OVERLAP, and what instants tell of STALE."""
     overlap = judgement[Promise.OVERLAP]
-    if len(case.by_token) < len(case.history.attempts or ()):
-        for token, count in Counter(attempt.token for attempt in case.history.attempts or ()).items():
+    tokens = [attempt.token for attempt in case.history.attempts or ()]
+    if len(set(tokens)) < len(tokens):
+        for token, count in Counter(tokens).items():
             if count > 1:
                 overlap.against(f"the token {token} was given {count} times")
-    for job, attempts in case.attempts.items():
+    stale, fenced_by_queue = judgement[Promise.STALE], case.history.fenced_by_queue
+    for of_job in case.jobs.values():
+        attempts = of_job.attempts
+        if not attempts:
+            continue
         for earlier, later in pairwise(attempts):
-            _judge_pair(case, judgement, job, earlier, later)
+            _judge_pair(case, judgement, of_job, earlier, later)
         last = attempts[-1]
         if isnan(last.leased_at):
             overlap.unknown += 1
         else:
             overlap.checked += 1
-        if case.history.fenced_by_queue and last.taken and last.outcome in ENDS:
-            judgement[Promise.STALE].checked += 1
+        if fenced_by_queue and last.taken and last.outcome in ENDS:
+            stale.checked += 1
 
 
-def _judge_pair(case: Case, judgement: Judgement, job: str, earlier: Attempt, later: Attempt) -> None:
+def _judge_pair(case: Case, judgement: Judgement, of_job: OfJob, earlier: Attempt, later: Attempt) -> None:
     overlap, stale = judgement[Promise.OVERLAP], judgement[Promise.STALE]
-    again_at = case.had_at(later) + case.history.clock_error_s
-    held_until = _held_until(earlier)
-    if not case.faults.forgot(earlier.leased_at, later.leased_at):
-        if isnan(held_until) or isnan(again_at):
+    again_at = of_job.had_at(later) + case.history.clock_error_s
+    held_until, over_at = _held_until(earlier), _held_until(later)
+    if not case.faults.forgot(earlier.leased_at, again_at):
+        if isnan(held_until) or isnan(again_at) or isnan(over_at):
             overlap.unknown += 1
         else:
             overlap.checked += 1
-            if again_at < held_until:
+            # A lease may be over by the time that its holder hears of it; then nobody had it.
+            if again_at < min(held_until, over_at):
                 overlap.against(
-                    f"job {job}: {said(earlier)} had its lease from {earlier.leased_at:.3f} until {held_until:.3f} at "
-                    f"least, {said(later)} was leased by {case.had_at(later):.3f}"
+                    f"job {of_job.job}: {said(earlier)} was leased at {earlier.leased_at:.3f}, at least until "
+                    f"{held_until:.3f}; {said(later)} was leased by {of_job.had_at(later):.3f}"
                 )
                 return
     if not case.history.fenced_by_queue or not earlier.taken or earlier.outcome not in ENDS:
@@ -49,10 +55,10 @@ def _judge_pair(case: Case, judgement: Judgement, job: str, earlier: Attempt, la
         stale.unknown += 1
         return
     stale.checked += 1
-    if again_at < earlier.told_at:
+    if again_at < earlier.told_at and not again_at >= later.expires_at:
         case.stale.add(earlier.token)
         stale.against(
-            f"job {job}: {said(later)} was leased by {case.had_at(later):.3f}; that {said(earlier)} was "
+            f"job {of_job.job}: {said(later)} was leased by {of_job.had_at(later):.3f}; that {said(earlier)} was "
             f"{earlier.outcome}, told at {earlier.told_at:.3f}, was taken all the same"
         )
 

@@ -8,11 +8,15 @@ call was made later. Rank: priority, and of equal priority, that the enqueue of 
 """
 
 import heapq
-from math import inf, isnan, nan
+from math import inf, isnan
+from operator import itemgetter
 
 from allocator.bench.checker.case import Case
-from allocator.bench.checker.history import Attempt
+from allocator.bench.checker.history import Enqueue
 from allocator.bench.checker.verdicts import Judgement, Promise
+
+Waiting = tuple[int, float, float, str]
+"""Rank: minus the priority, and when its enqueue was answered; until when it surely waited; the job."""
 
 
 def judge_order(case: Case, judgement: Judgement) -> None:
@@ -26,53 +30,48 @@ def judge_order(case: Case, judgement: Judgement) -> None:
     disturbed = list(case.history.unknown_dequeues)
     disturbed += [(fault.began_at, fault.ended_at) for fault in case.history.faults or () if fault.forgets]
     disturbed.sort(reverse=True)
-    waiting.reverse()
-    heap: list[tuple[int, float, float, str]] = []
-    for attempt in leased:
-        had_at = case.had_at(attempt)
+    heap: list[Waiting] = []
+    for asked_at, had_at, enqueue in leased:
         while disturbed and disturbed[-1][0] <= had_at:
             # Whoever waited may have been taken, or have a new place.
             forgotten_until = disturbed.pop()[1]
             heap.clear()
             while waiting and waiting[-1][0] <= forgotten_until:
                 waiting.pop()
-        while waiting and waiting[-1][0] < attempt.asked_at:
+        while waiting and waiting[-1][0] < asked_at:
             heapq.heappush(heap, waiting.pop()[1])
         while heap and heap[0][2] <= had_at:
             heapq.heappop(heap)
-        enqueue = case.single(attempt.job)
-        if enqueue is None or isnan(enqueue.asked_at):
-            continue
         order.checked += 1
         if heap and heap[0][:2] < (-enqueue.priority, enqueue.asked_at):
             rank, answered_at, later_at, job = heap[0]
             until = "for ever" if later_at == inf else f"until {later_at:.3f} at least"
             order.against(
-                f"job {attempt.job} (priority {enqueue.priority}, enqueued at {enqueue.asked_at:.3f}) was leased by "
+                f"job {enqueue.job} (priority {enqueue.priority}, enqueued at {enqueue.asked_at:.3f}) was leased by "
                 f"{had_at:.3f}; job {job} (priority {-rank}, enqueued by {answered_at:.3f}) waited {until}"
             )
 
 
-def _evidence(case: Case) -> tuple[list[tuple[float, tuple[int, float, float, str]]], list[Attempt]]:
-    """Jobs that surely waited, by when; and first leases, by the call that gave them."""
-    waiting: list[tuple[float, tuple[int, float, float, str]]] = []
-    leased: list[Attempt] = []
-    for job in case.enqueues:
-        enqueue = case.single(job)
+def _evidence(case: Case) -> tuple[list[tuple[float, Waiting]], list[tuple[float, float, Enqueue]]]:
+    """Jobs that surely waited, by when; and first leases: when the call was made, when its reply was there, the job."""
+    waiting: list[tuple[float, Waiting]] = []
+    leased: list[tuple[float, float, Enqueue]] = []
+    for of_job in case.jobs.values():
+        enqueue = of_job.only
         if enqueue is None:
             continue
-        attempts = case.attempts.get(job, ())
-        first = attempts[0] if attempts else None
-        asked_at = nan if first is None else first.asked_at
-        if first is not None and not isnan(asked_at) and not isnan(case.had_at(first)):
-            leased.append(first)
-        if enqueue.taken is not True or enqueue.delay_s > 0 or isnan(enqueue.answered_at):
+        asked_at = had_at = inf
+        if of_job.attempts:
+            first = of_job.attempts[0]
+            asked_at, had_at = first.asked_at, of_job.had_at(first)
+            if isnan(asked_at) or isnan(had_at):
+                continue
+            if not isnan(enqueue.asked_at):
+                leased.append((asked_at, had_at, enqueue))
+        elif case.state(of_job) not in ("ready", "queued"):
             continue
-        if first is None and case.state(job) not in ("ready", "queued"):
-            continue
-        if first is None or not isnan(asked_at):
-            left_at = inf if first is None else asked_at
-            waiting.append((enqueue.answered_at, (-enqueue.priority, enqueue.answered_at, left_at, job)))
-    waiting.sort()
-    leased.sort(key=lambda attempt: attempt.asked_at)
+        if enqueue.taken is True and not enqueue.delay_s and not isnan(enqueue.answered_at):
+            waiting.append((enqueue.answered_at, (-enqueue.priority, enqueue.answered_at, asked_at, of_job.job)))
+    waiting.sort(reverse=True)
+    leased.sort(key=itemgetter(0, 1))
     return waiting, leased

@@ -10,13 +10,13 @@ from allocator.bench.checker.verdicts import Judgement, Promise
 def judge_queue(case: Case, judgement: Judgement) -> None:
     """LOST and INVENTED by `counts`, `find` and layout: what is told too little is lost, what too much, invented."""
     history = case.history
-    if case.layout is not None:
-        for promise, problem in case.layout.problems:
+    if history.layout is not None:
+        for promise, problem in history.layout.problems:
             judgement[promise].against(problem)
         if history.counts is not None:
-            _compare_places(judgement, case.layout, history.counts)
+            _compare_places(judgement, history.layout, history.counts)
         if history.found is not None:
-            _compare_found(judgement, case.layout, history.found)
+            _compare_found(judgement, history.layout, history.found)
     if history.counts is not None and history.attempts is not None:
         _compare_totals(case, judgement, history.counts)
 

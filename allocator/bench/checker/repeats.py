@@ -22,7 +22,7 @@ def judge_repeats(case: Case, judgement: Judgement) -> None:
         return
     judgement[Promise.GRACEFUL].checked += len(history.stops or ())
     for run in history.runs:
-        attempt = case.by_token.get(run.token)
+        attempt = case.jobs[run.job].attempt(run.token)
         if attempt is None:
             judgement[Promise.INVENTED].against(f"{_said(run)} ran, and no attempt of this token is known")
         elif not _counts(judgement, run, attempt):

@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
-from allocator.bench.checker.case import CHARGED, ENDS, Case, said
-from allocator.bench.checker.history import Attempt, Letter
+from allocator.bench.checker.case import CHARGED, ENDS, Case, OfJob, said
+from allocator.bench.checker.history import Letter
 from allocator.bench.checker.verdicts import Judgement, Promise
 
 
@@ -14,27 +14,25 @@ def judge_retries(case: Case, judgement: Judgement) -> None:
     retried = judgement[Promise.RETRIED]
     letters = {letter.job: letter for letter in case.history.letters or ()}
     unseen = bool(case.history.unknown_dequeues)
-    for job in case.enqueues:
-        enqueue = case.single(job)
+    for job, of_job in case.jobs.items():
+        enqueue = of_job.only
         if enqueue is None or enqueue.taken is False:
             continue
-        attempts = case.attempts.get(job, [])
-        state = case.state(job)
+        state = case.state(of_job)
         if state is None:
             retried.unknown += 1
         elif enqueue.max_retries is not None:
             retried.checked += 1
-            if problem := _wrong_end(case, attempts, state, enqueue.max_retries, letters.get(job), unseen):
+            if problem := _wrong_end(of_job, state, enqueue.max_retries, letters.get(job), unseen):
                 retried.against(f"job {job} {problem}")
                 continue
         if case.history.fenced_by_queue and not unseen:
-            _judge_numbers(case, judgement, job, attempts)
+            _judge_numbers(case, judgement, of_job)
 
 
-def _wrong_end(
-    case: Case, attempts: list[Attempt], state: str, max_retries: int, letter: Letter | None, unseen: bool
-) -> str:
+def _wrong_end(of_job: OfJob, state: str, max_retries: int, letter: Letter | None, unseen: bool) -> str:
     """What does not fit: the end of a job and its attempts; empty if all does."""
+    attempts = of_job.attempts
     charged = [attempt for attempt in attempts if attempt.outcome in CHARGED or attempt.taken is False]
     # Of what the store or a client knows as lost, the queue may have forgotten all; what was told failed, it was told.
     failed = [attempt for attempt in charged if attempt.taken and attempt.outcome != "lost"]
@@ -54,24 +52,25 @@ def _wrong_end(
     may_be_buried = any(attempt.outcome == "buried" and attempt.taken is not False for attempt in attempts)
     if known is not None and known < allowed and not may_be_buried and not (unseen and letter is None):
         return f"was given up after {known} failed attempts; it was allowed {allowed}"
-    return _wrong_error(case, attempts[-1] if attempts else None, letter)
+    return _wrong_error(of_job, letter)
 
 
-def _wrong_error(case: Case, last: Attempt | None, letter: Letter | None) -> str:
+def _wrong_error(of_job: OfJob, letter: Letter | None) -> str:
     """A dead letter tells the error of the attempt that was its last."""
+    last = of_job.attempts[-1] if of_job.attempts else None
     if last is None or last.error is None or not last.taken or last.outcome not in ("failed", "buried"):
         return ""
-    record = case.records.get(last.job)
-    error = letter.error if letter is not None else record.error if record is not None else None
+    kept = letter or of_job.record
+    error = None if kept is None else kept.error
     if error is None or error == last.error:
         return ""
     return f"died of {last.error!r} in {said(last)}, and is kept with the error {error!r}"
 
 
-def _judge_numbers(case: Case, judgement: Judgement, job: str, attempts: list[Attempt]) -> None:
+def _judge_numbers(case: Case, judgement: Judgement, of_job: OfJob) -> None:
     """Attempts count on after one that is charged, and stay after one that is not."""
     retried = judgement[Promise.RETRIED]
-    for earlier, later in pairwise(attempts):
+    for earlier, later in pairwise(of_job.attempts):
         is_told = earlier.outcome in ENDS and earlier.taken is True and earlier.token not in case.stale
         if not (earlier.number and later.number) or not (is_told or earlier.outcome == "lost"):
             continue
@@ -80,6 +79,6 @@ def _judge_numbers(case: Case, judgement: Judgement, job: str, attempts: list[At
         retried.checked += 1
         if later.number != earlier.number + (earlier.outcome in CHARGED):
             retried.against(
-                f"job {job}: attempt {later.number} followed {earlier.number}, which was {earlier.outcome} (tokens "
-                f"{earlier.token}, {later.token})"
+                f"job {of_job.job}: attempt {later.number} followed {earlier.number}, which was {earlier.outcome} "
+                f"(tokens {earlier.token}, {later.token})"
             )

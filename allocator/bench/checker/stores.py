@@ -1,6 +1,6 @@
 """What the store says of a job, against the attempts that it recorded: states that led to one another."""
 
-from allocator.bench.checker.case import Case, said
+from allocator.bench.checker.case import Case, OfJob, said
 from allocator.bench.checker.history import Attempt, Record
 from allocator.bench.checker.verdicts import Judgement, Promise
 
@@ -10,13 +10,15 @@ def judge_store(case: Case, judgement: Judgement) -> None:
     if case.history.records is None or case.history.attempts is None:
         return
     transitions = judgement[Promise.TRANSITIONS]
-    transitions.checked += len(case.records)
-    for record in case.records.values():
-        attempts = case.attempts.get(record.job, [])
-        if problem := _illegal(record, attempts):
+    for of_job in case.jobs.values():
+        record = of_job.record
+        if record is None:
+            continue
+        transitions.checked += 1
+        if problem := _illegal(record, of_job.attempts):
             transitions.against(f"job {record.job} {problem}")
         if record.state == "done":
-            _judge_done(case, judgement, record, attempts)
+            _judge_done(case, judgement, record, of_job)
 
 
 def _illegal(record: Record, attempts: list[Attempt]) -> str:
@@ -36,17 +38,17 @@ def _illegal(record: Record, attempts: list[Attempt]) -> str:
     return ""
 
 
-def _judge_done(case: Case, judgement: Judgement, record: Record, attempts: list[Attempt]) -> None:
+def _judge_done(case: Case, judgement: Judgement, record: Record, of_job: OfJob) -> None:
     """The attempt that is recorded as done must be the one whose result was kept, and have come to its end itself."""
     stale = judgement[Promise.STALE]
-    done = {attempt.token for attempt in attempts if attempt.outcome == "done"}
-    runs = case.runs.get(record.job, ())
+    done = [attempt.token for attempt in of_job.attempts if attempt.outcome == "done"]
+    runs = of_job.runs
     if not done or (record.result is None and case.history.runs is None):
         return
     stale.checked += 1
     if record.result is not None and record.result not in done:
-        stale.against(f"job {record.job}: attempt {min(done)} is done in the store, with the result of {record.result}")
+        stale.against(f"job {record.job}: attempt {done[0]} is done in the store, with the result of {record.result}")
     elif any(run.finished for run in runs) and not any(run.finished for run in runs if run.token in done):
         stale.against(
-            f"job {record.job}: attempt {min(done)} is done in the store and never came to its end; another did"
+            f"job {record.job}: attempt {done[0]} is done in the store and never came to its end; another did"
         )

@@ -1,0 +1,109 @@
+"""The checker on the frames of a run of the bench."""
+
+from math import nan
+
+import pandas as pd
+import pytest
+
+from allocator.bench.checker import Fault, Promise, Stop, check
+from allocator.bench.checker.frames import from_frames
+from allocator.domain.backoff import Backoff
+
+
+def jobs_frame() -> pd.DataFrame:
+    """plain: done at once; retried: failed once; killed: ran twice; unheard: never acknowledged, and done."""
+    return pd.DataFrame(
+        {
+            "job": ["plain", "retried", "killed", "unheard"],
+            "priority": 0,
+            "delay_s": 0.0,
+            "enqueue_started_at": [0.0, 1.0, 2.0, 3.0],
+            "enqueued_at": [0.1, 1.1, 2.1, nan],
+            "state": "done",
+        }
+    )
+
+
+def attempts_frame() -> pd.DataFrame:
+    """A row for each of the six attempts."""
+    rows = [
+        ("plain", 1, "p1", 10, 0.05, 0.1, 0.2, 0.5, "done", None),
+        ("retried", 1, "r1", 10, 1.05, 1.1, 1.2, 1.5, "failed", "broken"),
+        ("retried", 2, "r2", 10, 2.6, 2.7, 2.8, 2.9, "done", None),
+        ("killed", 1, "k1", 20, 2.05, 2.1, 2.2, nan, "lost", None),
+        ("killed", 2, "k2", 10, 17.1, 17.2, 17.3, 17.4, "done", None),
+        ("unheard", 1, "u1", 10, 3.05, 3.1, 3.2, 3.3, "done", None),
+    ]
+    columns = ["job", "attempt", "token", "process", "due_at", "leased_at", "started_at", "finished_at", "outcome"]
+    return pd.DataFrame(rows, columns=[*columns, "error"])
+
+
+KILL = Fault("kill", 2.3, 2.4, frozenset([20]), running=1)
+KNOWN = {"faults": [KILL], "lease_s": 15.0, "max_retries": 3, "backoff": Backoff()}
+
+
+def test_a_sound_run_is_believed() -> None:
+    """Only the order is not judged, for want of the instants of calls; and nobody was asked to stop."""
+    judgement = check(from_frames(jobs_frame(), attempts_frame(), **KNOWN))
+
+    assert judgement.told() == []
+    assert judgement.not_judged() == [Promise.ORDER, Promise.GRACEFUL]
+    assert (judgement.jobs, judgement.runs, judgement.done) == (4, 6, 4)
+
+
+def test_columns_and_arguments_may_add_what_is_missing() -> None:
+    """Then every promise is judged."""
+    attempts = attempts_frame().assign(asked_at=lambda frame: frame["leased_at"] - 0.01)
+
+    judgement = check(from_frames(jobs_frame(), attempts, **KNOWN, stops=[Stop(18.0, 19.0, frozenset([10]))]))
+
+    assert judgement.told() == []
+    assert judgement.not_judged() == []
+
+
+@pytest.mark.parametrize(
+    ("promise", "jobs", "attempts", "faults"),
+    [
+        pytest.param(Promise.LOST, {0: {"state": "cancelled"}}, {0: {"outcome": "released"}}, [KILL], id="lost"),
+        pytest.param(Promise.INVENTED, {}, {0: {"job": "stranger"}}, [KILL], id="invented"),
+        pytest.param(Promise.EXPLAINED, {}, {}, [], id="unexplained"),
+        pytest.param(
+            Promise.OVERLAP, {}, {4: {"started_at": 12.0, "leased_at": 11.9, "due_at": 11.8}}, [KILL], id="overlap"
+        ),
+        pytest.param(Promise.DUE, {}, {2: {"due_at": 2.85}}, [KILL], id="early"),
+        pytest.param(Promise.DRAINED, {3: {"state": "waiting"}}, {5: {"outcome": "released"}}, [KILL], id="left"),
+    ],
+)
+def test_what_is_wrong_with_a_run_is_named(
+    promise: Promise,
+    jobs: dict[int, dict[str, object]],
+    attempts: dict[int, dict[str, object]],
+    faults: list[Fault],
+) -> None:
+    """By the same promises as everywhere."""
+    frames = jobs_frame(), attempts_frame()
+    for frame, changes in zip(frames, (jobs, attempts), strict=True):
+        for row, facts in changes.items():
+            for column, value in facts.items():
+                frame.loc[row, column] = value
+
+    judgement = check(from_frames(*frames, **KNOWN | {"faults": faults}))
+
+    assert promise in judgement.broken()
+
+
+def test_a_run_that_was_not_drained_is_not_judged_by_what_is_left() -> None:
+    """What waits at its end may yet be done."""
+    jobs, attempts = jobs_frame(), attempts_frame().drop(5)
+    jobs.loc[3, "state"] = "waiting"
+
+    judgement = check(from_frames(jobs, attempts, **KNOWN, is_drained=False))
+
+    assert judgement.told() == []
+    assert {Promise.LOST, Promise.DRAINED} <= set(judgement.not_judged())
+
+
+def test_a_missing_column_is_named() -> None:
+    """Before anything is judged."""
+    with pytest.raises(ValueError, match="attempts: has no column token"):
+        from_frames(jobs_frame(), attempts_frame().drop(columns="token"))
