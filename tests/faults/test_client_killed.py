@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +68,19 @@ def check_killing(
     queue = opened(server.url, lease_s=LEASE_S, backoff=BACKOFF)
     history = at_rest(logs, read_layout(server, name), queue)
     history.left = drain(queue)
+    # There is neither a store, nor a body that tells of itself, nor a worker that could be asked to stop.
+    beyond = {Promise.EXPLAINED, Promise.TRANSITIONS, Promise.GRACEFUL}
+    if server.name == "postgres":
+        # A job that must come alone has its neighbours locked meanwhile, and whoever comes then passes them over.
+        for attempt in history.attempts or ():
+            attempt.asked_at = nan
+        beyond.add(Promise.ORDER)
 
     judgement = check(history)
 
     assert judgement.told() == []
-    # There is neither a store, nor a body that tells of itself, nor a worker that could be asked to stop. Budgets are
-    # not known once somebody has put back all dead letters.
-    assert set(judgement.not_judged()) - {Promise.RETRIED} == {
-        Promise.EXPLAINED,
-        Promise.TRANSITIONS,
-        Promise.GRACEFUL,
-    }
+    # Budgets are not known once somebody has put back all dead letters.
+    assert set(judgement.not_judged()) - {Promise.RETRIED} == beyond
     # Otherwise the kills have missed what they are for.
     assert len(logs.unknown) > count / 4
     assert len({call.op for call in logs.unknown}) > 3

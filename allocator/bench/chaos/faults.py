@@ -20,12 +20,15 @@ def draw_faults(kills: int, draw: random.Random, *, restarts: bool, flushes: boo
     """
     The kinds of faults in the order in which they are made.
 
-    To twelve kills four pauses, two stops, which are none but must do no harm either, one restart and one flush.
+    To twelve kills four pauses, one restart and one flush; and two stops, which are no faults and must do no harm.
     """
-    kinds = [KILL] * kills + [PAUSE] * max(2, kills // 3) + [STOP] * max(1, kills // 6)
+    kinds = [KILL] * kills + [PAUSE] * max(2, kills // 3)
     kinds += [RESTART] * (max(1, kills // 12) if restarts else 0)
     kinds += [FLUSH] * (max(1, kills // 12) if flushes else 0)
     draw.shuffle(kinds)
+    # Here and there among the others, whose order they leave as it was.
+    for number in range(stops := max(1, kills // 6)):
+        kinds.insert((2 * number + 1) * len(kinds) // (2 * stops), STOP)
     return kinds
 
 
@@ -54,6 +57,7 @@ class Faults:
     ) -> None:
         self._programs = programs
         self._draw = draw
+        self._draw_stops = random.Random(len(programs))
         self._pause_s = 1.5 * lease_s
         self._restart = restart
         self._flush = flush
@@ -111,7 +115,8 @@ class Faults:
     def _stop(self) -> None:
         """Ask a program to stop, wait until it has, and start it again."""
         paused = [program for program, _, _ in self._paused]
-        program = self._draw.choice([program for program in self._programs if program not in paused] or self._programs)
+        able = [program for program in self._programs if program not in paused]
+        program = self._draw_stops.choice(able or self._programs)
         # One that stands still cannot hear.
         self._settle_pauses(program)
         processes = frozenset([program.pid, *program.children()])
