@@ -68,7 +68,7 @@ def test_a_bug_that_was_built_in_is_caught(bug: str) -> None:
     """A control: real workers with one bug each."""
     status, outcome = chaos(
         *("--backend", "redis", "--jobs", "900", "--kills", "12", "--lease", "1", "--drain", "20"),
-        *("--long-every", "20", "--sabotage", bug),
+        *("--long-every", "20", "--await-work", "5", "--sabotage", bug),
     )
 
     assert status == 0, f"not caught: {outcome}"

@@ -66,6 +66,7 @@ def states(queue: Queue, enqueues: Iterable[Enqueue]) -> dict[str, str]:
     return {job: str(state) for job, state in queue.find([enqueue.job for enqueue in enqueues]).items()}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("appendonly", "loses"), [("no", True), ("yes", False)], ids=["none", "always"])
 def test_redis_that_keeps_nothing_is_caught(
     appendonly: str, loses: bool, redis_kind: str, opened: Callable[..., Queue]
@@ -79,6 +80,7 @@ def test_redis_that_keeps_nothing_is_caught(
     assert sum(verdict.count for verdict in judgement.verdicts.values()) == (500 if loses else 0)
 
 
+@pytest.mark.full
 @pytest.mark.postgres
 @pytest.mark.service
 @pytest.mark.parametrize(("setting", "loses"), [("off", True), ("on", False)])
@@ -110,6 +112,7 @@ def no_call_numbers(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lambda: monkeypatch.setattr(Sessions, "call", call)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("has_numbers", [False, True], ids=["without", "with"])
 def test_an_enqueue_that_is_repeated_without_a_number_is_caught(
     has_numbers: bool, server: Server, name: str, opened: Callable[..., Queue], no_call_numbers: Callable[[], None]
@@ -136,6 +139,7 @@ def test_an_enqueue_that_is_repeated_without_a_number_is_caught(
     assert not has_numbers or judgement.told() == []
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("crosses", [True, False])
 def test_a_script_that_crosses_slots_is_caught(
     crosses: bool, cluster: Cluster, opened: Callable[..., Queue], monkeypatch: pytest.MonkeyPatch

@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--drain", type=float, default=30.0, metavar="S", help="after the faults, a job ends this often (30)"
     )
     parser.add_argument("--long-every", type=int, default=250, metavar="N", help="one job in N outlasts a lease (250)")
+    parser.add_argument(
+        "--await-work", type=float, default=0.0, metavar="S", help="before a fault, wait so long for a running job (0)"
+    )
     parser.add_argument("--sabotage", choices=sorted(BUGS), help="build a bug in: the run must fail by its name")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep traces, logs and database there")
     parser.add_argument("--json", action="store_true", help="for scripts: JSON on standard output")
@@ -60,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.keep,
         options.drain,
         options.long_every,
+        options.await_work,
     )
     console = Console(stderr=options.json)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

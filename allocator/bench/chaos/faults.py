@@ -87,6 +87,10 @@ class Faults:
                 self.made.append(Fault(kind, began, time.time(), forgets=kind == FLUSH))
             case "stop":
                 self._stop()
+        self.revive()
+
+    def revive(self) -> None:
+        """Start again what has ended by itself."""
         for program in self._programs:
             if (status := program.ended_with()) is not None:
                 # 2: it was starting while the server was down, and has said so.

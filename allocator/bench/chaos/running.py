@@ -33,6 +33,10 @@ FINISH_S = 120.0
 """For what is left to be submitted once the faults are over."""
 
 
+Say = Callable[[str, int, int], None]
+"""Told how far a run is: what, how many, of how many."""
+
+
 @dataclass(frozen=True)
 class Chaos:
     """
@@ -44,6 +48,8 @@ class Chaos:
         folder: Keeps traces, logs and the database; None is a temporary one.
         drain_s: Once the faults are over, a job ends at least this often, until all have.
         long_every: One job in so many takes longer than a lease.
+        await_work_s: Before each fault wait at most so long for a job that runs. A slow machine may otherwise have all
+            its faults while programs start up.
     """
 
     backend: str
@@ -55,6 +61,7 @@ class Chaos:
     folder: Path | None = None
     drain_s: float = 30.0
     long_every: int = 250
+    await_work_s: float = 0.0
 
 
 @dataclass
@@ -101,7 +108,7 @@ class System(Protocol):
         ...
 
 
-def run(chaos: Chaos, say: Callable[[str, int, int], None] = lambda what, done, total: None) -> Outcome:
+def run(chaos: Chaos, say: Say = lambda what, done, total: None) -> Outcome:
     """
     Make the run, and judge it.
 
@@ -115,7 +122,7 @@ def run(chaos: Chaos, say: Callable[[str, int, int], None] = lambda what, done, 
             return _run(chaos, folder, system, say)
 
 
-def _run(chaos: Chaos, folder: Path, system: System, say: Callable[[str, int, int], None]) -> Outcome:
+def _run(chaos: Chaos, folder: Path, system: System, say: Say) -> Outcome:
     jobs = draw_jobs(chaos.jobs, chaos.seed, chaos.lease_s, chaos.long_every)
     draw = random.Random(chaos.seed)
     server = system.server
@@ -135,11 +142,12 @@ def _run(chaos: Chaos, folder: Path, system: System, say: Callable[[str, int, in
             # A share of the jobs for each fault and one ahead, so that none of them finds everything idle.
             submitter.allow(len(jobs) * (number + 1) // len(kinds))
             time.sleep(draw.uniform(*PAUSE_BETWEEN_S))
+            _await_work(folder / "trace", chaos.await_work_s)
             faults.make(kind)
             say("faults", number, len(kinds))
         faults.end()
         submitter.finish(FINISH_S)
-        left = _drain(chaos, system, len(jobs), say)
+        left = _drain(chaos, system, faults, len(jobs), say)
         crashed = faults.crashed + sum(program.stop() not in STOPPED_IN_ORDER for program in system.programs)
     finally:
         submitter.abandon()
@@ -169,7 +177,17 @@ def _restart(server: Server | None) -> None:
     server.start()
 
 
-def _drain(chaos: Chaos, system: System, total: int, say: Callable[[str, int, int], None]) -> int | None:
+def _await_work(trace: Path, within_s: float) -> None:
+    """Wait until some body has written down that it begins or ends; one that does is seldom alone."""
+    deadline = time.monotonic() + within_s
+    before = trace.stat().st_size if trace.exists() else 0
+    while time.monotonic() < deadline:
+        if trace.exists() and trace.stat().st_size > before:
+            return
+        time.sleep(0.002)
+
+
+def _drain(chaos: Chaos, system: System, faults: Faults, total: int, say: Say) -> int | None:
     """Wait until everything has ended in the store, and in the queue; gives what the queue has left."""
     least = total + 1
     deadline = 0.0
@@ -179,6 +197,8 @@ def _drain(chaos: Chaos, system: System, total: int, say: Callable[[str, int, in
         if unfinished < least:
             least, deadline = unfinished, time.monotonic() + chaos.drain_s
         say("jobs", total - unfinished, total)
+        # Who was starting up when the server was last down has ended since.
+        faults.revive()
         if not unfinished or time.monotonic() >= deadline:
             return system.left(chaos.drain_s if not unfinished else 0.0)
         time.sleep(0.2)
