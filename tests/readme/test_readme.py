@@ -32,3 +32,15 @@ def test_the_program_with_workers_works(
     exec(compile(PROGRAMS[1], "README.md", "exec"), {"__name__": "readme"})
 
     assert capsys.readouterr().out == "done {'width': 640}\n"
+
+
+def test_the_program_that_makes_a_run_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It keeps the run where it was called."""
+    monkeypatch.chdir(tmp_path)
+
+    exec(compile(PROGRAMS[2], "README.md", "exec"), {"__name__": "readme"})
+
+    assert capsys.readouterr().out.split()[0] in ("holds", "inconclusive")
+    assert len(list((tmp_path / "reports" / "runs").iterdir())) == 1
