@@ -81,6 +81,12 @@ def stop_repeats(history: History) -> None:
     change(history.records, "stopped", result="stopped/2")
 
 
+def same_token(history: History) -> None:
+    change(history.attempts, "listed-2", token="listed-1/1")
+    change(history.runs, "listed-2", token="listed-1/1")
+    change(history.records, "listed-2", result="listed-1/1")
+
+
 def swap_order(history: History) -> None:
     change(history.attempts, "plain/1", asked_at=10.2, leased_at=10.21)
     change(history.attempts, "retried/1", asked_at=10.1, leased_at=10.11)
@@ -129,6 +135,8 @@ MUTATIONS: list[tuple[str, Promise, Mutation]] = [
             change(history.runs, "killed/2", started_at=20.02),
         ),
     ),
+    ("one token for two", Promise.OVERLAP, same_token),
+    ("dead twice", Promise.RETRIED, lambda history: change(history.attempts, "dead", outcome="buried")),
     ("given up too early", Promise.RETRIED, lambda history: change(history.letters, "dead", attempt_count=1)),
     ("another last error", Promise.RETRIED, lambda history: change(history.letters, "dead", error="odd")),
     ("an attempt not counted", Promise.RETRIED, lambda history: change(history.attempts, "retried/2", number=1)),
