@@ -26,10 +26,10 @@ class OfJob(msgspec.Struct, gc=False):
     """
 
     job: str
-    enqueues: list[Enqueue] = []
-    removals: list[Removal] = []
-    attempts: list[Attempt] = []
-    runs: list[Run] = []
+    enqueues: tuple[Enqueue, ...] = ()
+    removals: tuple[Removal, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    runs: tuple[Run, ...] = ()
     record: Record | None = None
     place: str | None = None
 
@@ -86,17 +86,22 @@ class Case:
 
     def _sort_out(self, history: History) -> None:
         of = self._of
+        # Tuples, as nearly all have one element or none, and there are millions.
         for enqueue in history.enqueues:
-            of(enqueue.job).enqueues.append(enqueue)
+            of_job = of(enqueue.job)
+            of_job.enqueues += (enqueue,)
         for removal in history.removals:
-            of(removal.job).removals.append(removal)
+            of_job = of(removal.job)
+            of_job.removals += (removal,)
         for attempt in history.attempts or ():
-            of(attempt.job).attempts.append(attempt)
+            of_job = of(attempt.job)
+            of_job.attempts += (attempt,)
         for run in history.runs or ():
-            of(run.job).runs.append(run)
+            of_job = of(run.job)
+            of_job.runs += (run,)
         for of_job in self.jobs.values():
             if len(of_job.attempts) > 1:
-                of_job.attempts.sort(key=of_job.order)
+                of_job.attempts = tuple(sorted(of_job.attempts, key=of_job.order))
         for record in history.records or ():
             of(record.job).record = record
         if history.layout is not None:

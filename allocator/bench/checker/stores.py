@@ -1,5 +1,7 @@
 """What the store says of a job, against the attempts that it recorded: states that led to one another."""
 
+from collections.abc import Sequence
+
 from allocator.bench.checker.case import Case, OfJob, said
 from allocator.bench.checker.history import Attempt, Record
 from allocator.bench.checker.verdicts import Judgement, Promise
@@ -21,7 +23,7 @@ def judge_store(case: Case, judgement: Judgement) -> None:
             _judge_done(case, judgement, record, of_job)
 
 
-def _illegal(record: Record, attempts: list[Attempt]) -> str:
+def _illegal(record: Record, attempts: Sequence[Attempt]) -> str:
     """What cannot have happened; empty if all can."""
     done = [attempt for attempt in attempts if attempt.outcome == "done" and attempt.taken is not False]
     running = [attempt for attempt in attempts if attempt.outcome == "running"]
