@@ -1,7 +1,7 @@
 """
 The controls: for each kind of fault a bug or a setting that must be caught, or the checker has no teeth.
 
-Where each is built in: with real workers and servers in `allocator.bench.chaos.sabotage` and `tests/bench/controls`.
+Each is shown on real servers: in workers by `allocator.bench.chaos.sabotage`, the others in the tests of faults.
 """
 
 from dataclasses import dataclass

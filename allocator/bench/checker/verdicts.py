@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Promise(StrEnum):
-    """What a queue and its workers promise; MEASURING's twelve invariants, in their order."""
+    """What a queue and its workers promise."""
 
     LOST = "nothing accepted is lost"
     INVENTED = "nothing is invented"
