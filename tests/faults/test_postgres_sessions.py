@@ -233,3 +233,48 @@ def test_tables_of_version_1_are_brought_up(
     names = {row[0] for row in mine.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'scheduled'")}
     assert "scheduled_in_order" in names
     assert "scheduled_due" not in names
+
+
+def test_what_comes_behind_a_job_that_comes_alone_is_not_passed_over(
+    postgres_server: Server, opened: Callable[..., Queue], mine: "psycopg.Connection[Any]"
+) -> None:
+    """While one client's dequeue takes such a job and has not committed yet, another takes the very next one."""
+    queue = opened(postgres_server.url)
+    lost = queue.enqueue(Job(type="json", payload={}))
+    lease = queue.dequeue(timeout=0)
+    assert lease is not None
+    mine.execute("UPDATE allocator.leases SET expires_at = 0, expires_second = 0 WHERE id = %s", [lost.id])
+    mine.commit()
+    assert queue.reap() == [lost.id]
+    following = [queue.enqueue(Job(type="json", payload={})).id for _ in range(3)]
+    found = mine.execute("SELECT id FROM allocator.queues WHERE name = %s", [queue.name]).fetchone()
+    version = mine.execute("SELECT version FROM allocator.version").fetchone()
+    assert found is not None
+    assert version is not None
+    taken = mine.execute(
+        "SELECT id FROM allocator.dequeue(%s, %s, 'by hand', 1, NULL, 1, 10, 60, 'by hand', 1e9, 1000)",
+        [version[0], found[0]],
+    ).fetchall()
+
+    next_lease = queue.dequeue(timeout=0)
+
+    mine.rollback()
+    assert taken == [(lost.id,)]
+    assert next_lease is not None
+    assert next_lease.job.id == following[0]
+
+
+def test_no_lease_is_older_than_what_made_its_job_due(
+    postgres_server: Server, opened: Callable[..., Queue], mine: "psycopg.Connection[Any]"
+) -> None:
+    """A call that began to look before the job came, and then saw it, dates its lease by the job."""
+    queue = opened(postgres_server.url)
+    queue.enqueue(Job(type="json", payload={}))
+    mine.execute("UPDATE allocator.ready SET due_at = due_at + 0.5")
+    mine.commit()
+
+    lease = queue.dequeue(timeout=0)
+
+    assert lease is not None
+    assert lease.leased_at == lease.due_at
+    assert lease.expires_at == lease.leased_at + queue.lease_s

@@ -35,7 +35,7 @@ from allocator.queue.postgres.connecting import (
 )
 from allocator.queue.sessions import RECONNECT_S, Closing, Sessions
 
-SCHEMA, FORMAT = 2, 1
+SCHEMA, FORMAT = 3, 1
 
 NOTIFY_EVERY_S = 0.1
 """Each client notifies at most this often: NOTIFY takes a lock on the whole database when it commits."""

@@ -26,6 +26,13 @@ DECLARE
     _taken integer := 0;
     _newer_id text;
     _newer_format smallint;
+    _many integer := _limit;
+    _rank smallint;
+    _sequence bigint;
+    _alone boolean;
+    -- Beyond every place.
+    _end_rank smallint := 32767;
+    _end_sequence bigint := 9223372036854775807;
 BEGIN
     _now := coalesce(_now, date_part('epoch', clock_timestamp()));
     IF NOT allocator.begin(_schema, _queue, _client, _call, _now) THEN
@@ -64,12 +71,29 @@ BEGIN
     END IF;
 
     IF NOT (SELECT paused FROM allocator.queues WHERE id = _queue) THEN
+        -- What is locked here and not taken would be passed over by others: with a job that comes alone nothing else is
+        -- locked, and of what stands before one nothing behind it.
+        IF EXISTS (SELECT FROM allocator.ready WHERE queue_id = _queue AND lost_lease) THEN
+            SELECT r.rank, r.sequence, r.lost_lease INTO _rank, _sequence, _alone FROM allocator.ready r
+                WHERE r.queue_id = _queue ORDER BY r.rank, r.sequence LIMIT 1 FOR UPDATE SKIP LOCKED;
+            IF _alone THEN
+                _many := 1;
+            ELSE
+                SELECT r.rank, r.sequence INTO _rank, _sequence FROM allocator.ready r
+                    WHERE r.queue_id = _queue AND r.lost_lease AND (r.rank, r.sequence) > (_rank, _sequence)
+                    ORDER BY r.rank, r.sequence LIMIT 1;
+                _end_rank := coalesce(_rank, _end_rank);
+                _end_sequence := coalesce(_sequence, _end_sequence);
+            END IF;
+        END IF;
         RETURN QUERY
             WITH heads AS MATERIALIZED (
                 SELECT r.ctid AS place, r.* FROM allocator.ready r
-                WHERE r.queue_id = _queue ORDER BY r.rank, r.sequence LIMIT _limit FOR UPDATE SKIP LOCKED
+                WHERE r.queue_id = _queue AND (r.rank, r.sequence) < (_end_rank, _end_sequence)
+                ORDER BY r.rank, r.sequence LIMIT _many FOR UPDATE SKIP LOCKED
             ), numbered AS (
-                SELECT h.*, j.record, j.enqueued_at, row_number() OVER w AS number,
+                -- A job that came after this call had begun is due later than that: no lease is older than its job.
+                SELECT h.*, j.record, j.enqueued_at, greatest(_now, h.due_at) AS leased_at, row_number() OVER w AS number,
                     count(*) FILTER (WHERE h.lost_lease) OVER w AS alone_count,
                     count(*) FILTER (WHERE j.format > _format) OVER w AS newer_count,
                     sum(octet_length(j.record)) OVER w - octet_length(j.record) AS bytes_before
@@ -86,12 +110,12 @@ BEGIN
             ), leased AS (
                 INSERT INTO allocator.leases (queue_id, id, token, rank, sequence, due_at, leased_at, expires_at,
                         expires_second, failed_count, attempt_count, lost_lease, worker)
-                    SELECT _queue, c.id, _prefix || c.sequence, c.rank, c.sequence, c.due_at, _now, _now + _lease_s,
-                        floor(_now + _lease_s)::bigint, c.failed_count, c.attempt_count, c.lost_lease, _worker
+                    SELECT _queue, c.id, _prefix || c.sequence, c.rank, c.sequence, c.due_at, c.leased_at,
+                        c.leased_at + _lease_s, floor(c.leased_at + _lease_s)::bigint, c.failed_count, c.attempt_count, c.lost_lease, _worker
                     FROM chosen c
             )
-            SELECT c.id, c.record, c.enqueued_at, c.failed_count, _prefix || c.sequence, c.due_at, _now, _now + _lease_s,
-                c.lost_lease
+            SELECT c.id, c.record, c.enqueued_at, c.failed_count, _prefix || c.sequence, c.due_at, c.leased_at,
+                c.leased_at + _lease_s, c.lost_lease
             FROM chosen c ORDER BY c.number;
         GET DIAGNOSTICS _taken = ROW_COUNT;
         IF _taken = 0 THEN

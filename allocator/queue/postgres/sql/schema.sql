@@ -65,6 +65,9 @@ CREATE TABLE IF NOT EXISTS allocator.ready (
     PRIMARY KEY (queue_id, rank, sequence)
 );
 
+-- Those that come alone: few, and mostly none.
+CREATE INDEX IF NOT EXISTS ready_alone ON allocator.ready (queue_id, rank, sequence) WHERE lost_lease;
+
 CREATE TABLE IF NOT EXISTS allocator.scheduled (
     sequence bigint NOT NULL,
     due_at double precision NOT NULL,
