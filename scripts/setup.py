@@ -143,7 +143,9 @@ def set_up() -> None:
         found = stamp_found()
         if found == wanted:
             return
-        STAMP.unlink(missing_ok=True)
+        # Behind a link it is another checkout's; the link itself goes when the environment is made.
+        if not VENV.is_symlink():
+            STAMP.unlink(missing_ok=True)
         if found is None or found[0] != wanted[0]:
             make_environment()
         install()

@@ -190,6 +190,21 @@ def test_a_moved_checkout_gets_a_new_environment(
     assert steps == EVERYTHING
 
 
+def test_an_environment_behind_a_link_stays_as_it_is(steps: list[str], tmp_path: Path) -> None:
+    """It is another checkout's: this one gets its own."""
+    other = tmp_path / "other"
+    (other / "bin").mkdir(parents=True)
+    stamp = other / "setup.stamp"
+    stamp.write_text("1 of another\ncontents\n")
+    setup.VENV.symlink_to(other)
+
+    setup.set_up()
+
+    assert steps == EVERYTHING
+    assert stamp.read_text() == "1 of another\ncontents\n"
+    assert not setup.VENV.is_symlink()
+
+
 def test_a_part_of_the_lock_keeps_its_hashes(steps: list[str]) -> None:
     """uv is installed by pip from the same lock file as everything else."""
     setup.LOCK.write_text("# by hand\na==1 \\\n    --hash=sha256:aa\nuv==2 \\\n    --hash=sha256:bb\n")
