@@ -100,6 +100,11 @@ class FormReader:
             raise Problem(400, "the form ends in the middle: its last boundary is missing")
         return self._form
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a file was begun, and is not committed: `close` removes it."""
+        return self._incoming is not None
+
     def close(self) -> None:
         """Remove the file that was being written. Idempotent."""
         incoming, self._incoming = self._incoming, None
