@@ -18,6 +18,7 @@ import numpy.typing as npt
 from allocator.bench import control as counters
 from allocator.bench.control import Control, Ended
 from allocator.bench.producer import Orders, Producer, find_factory
+from allocator.bench.storing import StorePlace
 from allocator.domain.errors import AllocatorError
 
 READY_S = 60.0
@@ -71,6 +72,7 @@ class Generator:
         together: Most jobs sent in one call, of those that are due at that moment; 1 sends each in its own.
         clients: 0 is an open loop. Else so many clients, spread over the producers, each send a job, wait for its end
             and send the next; `Observer(…, ended=generator.ended)` lets them know.
+        store: That jobs are submitted through; None: they are enqueued.
     Raises:
         ValueError: An argument is out of range, or there is no such factory; the text names it.
     """
@@ -88,6 +90,7 @@ class Generator:
         producers: int = 1,
         together: int = 1,
         clients: int = 0,
+        store: StorePlace | None = None,
     ) -> None:
         for argument, value, least in (("producers", producers, 1), ("together", together, 1), ("clients", clients, 0)):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -119,6 +122,7 @@ class Generator:
                 producers=producers,
                 together=together,
                 clients=clients // producers + (number < clients % producers),
+                store=store,
             )
             for number in range(producers)
         ]

@@ -3,6 +3,7 @@
 import math
 
 from allocator.bench.control import Ended
+from allocator.bench.live import WaitCounter
 from allocator.bench.recorder import Event, Outcome, Recorder, number_of
 from allocator.domain.lease import Lease
 from allocator.supervisor import Events
@@ -14,15 +15,19 @@ class Observer(Events):
 
     Args:
         ended: Marks jobs that have come to their end, for the clients of a closed loop.
+        waits: Counts how long those waited that are done, for who looks on.
     """
 
-    def __init__(self, recorder: Recorder, ended: Ended | None = None) -> None:
+    def __init__(self, recorder: Recorder, ended: Ended | None = None, waits: WaitCounter | None = None) -> None:
         self._recorder = recorder
         self._ended = ended
+        self._waits = waits
 
     def on_done(self, lease: Lease, wait_s: float, service_s: float) -> None:
         self._settled(lease, Outcome.DONE)
         self._mark(lease)
+        if self._waits is not None:
+            self._waits.add(wait_s)
 
     def on_retry(self, lease: Lease, error: str, delay_s: float) -> None:
         self._settled(lease, Outcome.CANCELLED if lease.cancelled else Outcome.FAILED, error, delay_s)

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import msgspec
 from allocator.bench import control as counters
 from allocator.bench.control import Control, Ended
 from allocator.bench.recorder import Event, Outcome, Recorder
+from allocator.bench.storing import StorePlace, opened_store
 from allocator.bench.waiting import be_punctual, wait_until
 from allocator.domain.errors import AllocatorError, InvalidJob, NewerVersion, QueueClosed, QueueFull
 from allocator.domain.job import Job
@@ -56,6 +58,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
         producer, producers: It sends every so many-th job, from this one on.
         together: Most jobs sent in one call, of those that are due at that moment.
         clients: Of a closed loop; 0 is an open one.
+        store: That jobs are submitted through; None: they are enqueued.
     """
 
     url: str
@@ -68,6 +71,7 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     producers: int
     together: int = 1
     clients: int = 0
+    store: StorePlace | None = None
 
 
 def find_factory(name: str) -> Factory:
@@ -100,6 +104,7 @@ class Producer:
     Raises:
         ValueError: There is no such factory.
         QueueUnavailable: The queue cannot be opened.
+        StoreUnavailable: The store cannot be opened.
     """
 
     def __init__(self, orders: Orders) -> None:
@@ -114,6 +119,8 @@ class Producer:
         self._queue: Queue = open_queue(orders.url, name=orders.name)
         # So that the first job does not wait for a connection.
         self._queue.size()
+        self._stack = ExitStack()
+        self._store = opened_store(orders.store, self._stack)
 
     def run(self) -> None:
         """Say that all is ready, wait for the start, send everything unless it is stopped."""
@@ -132,6 +139,7 @@ class Producer:
             row[counters.CPU_NS] = time.thread_time_ns() - cpu_ns
             self._recorder.close()
             self._queue.close()
+            self._stack.close()
         row[counters.ENDED] = 1
 
     def _follow_schedule(self, start_ns: int) -> None:
@@ -201,7 +209,9 @@ class Producer:
         row[counters.STARTED] += len(jobs)
         error = 0
         try:
-            if len(jobs) == 1:
+            if self._store is not None:
+                self._store.submit_many(self._queue, jobs)
+            elif len(jobs) == 1:
                 self._queue.enqueue(jobs[0])
             else:
                 self._queue.enqueue_many(jobs)

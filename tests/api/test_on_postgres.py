@@ -7,10 +7,10 @@ import psycopg
 import pytest
 
 from allocator import open_queue
+from allocator.bench.proxy import Proxy
 from allocator.persistence import Keys, open_store
 from tests.api.servers import LETTERS, OBJECTS, ApiServer, problem
 from tests.api.test_operations import broken_picture, letters
-from tests.faults.proxy import Proxy
 from tests.faults.running import until
 from tests.ingest.samples import a_picture
 

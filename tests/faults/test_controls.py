@@ -15,13 +15,13 @@ from allocator import Job
 from allocator.bench.chaos.sabotage import BUGS
 from allocator.bench.checker import Attempt, Enqueue, History, Judgement, check
 from allocator.bench.checker.controls import CONTROLS
+from allocator.bench.proxy import Fault, Proxy
 from allocator.queue.base import Queue
 from allocator.queue.redis import backend
 from allocator.queue.redis.connecting import Script
 from allocator.queue.sessions import Sessions
 from allocator.services import Server
 from tests.faults import servers
-from tests.faults.proxy import Fault, Proxy
 from tests.faults.test_cluster import Cluster, cluster, cluster_of
 
 pytestmark = pytest.mark.faults

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from allocator import Backoff, Job, ManualClock, QueueUnavailable
+from allocator.bench.proxy import Fault, Proxy
 from allocator.domain.lease import Lease, Nack, Release
 from allocator.queue.base import Queue
 from allocator.queue.sessions import Sessions
 from allocator.services import Server
-from tests.faults.proxy import Fault, Proxy
 from tests.faults.running import Running
 
 pytestmark = pytest.mark.faults

@@ -9,8 +9,8 @@ import pandas as pd
 from allocator.bench.checker.history import Attempt, Enqueue, Fault, History, Record, Run, Stop
 from allocator.domain.backoff import Backoff
 
-UNFINISHED = frozenset({"waiting", "leased", "unknown"})
-"""States of a job that are no end."""
+LEFT = frozenset({"waiting", "leased"})
+"""States of a job that the queue still has. One that is unknown to queue and records alike is in neither."""
 
 
 def from_frames(
@@ -23,6 +23,7 @@ def from_frames(
     max_retries: int | None = None,
     backoff: Backoff | None = None,
     is_drained: bool = True,
+    stored: pd.DataFrame | None = None,
 ) -> History:
     """
     What the frames of a run tell. Instants are seconds since the run's origin, in faults and stops as well.
@@ -38,6 +39,8 @@ def from_frames(
         lease_s: For so long at least an attempt had its lease, if it was not told to have ended before.
         max_retries, backoff: Of every job; None: not known, and not judged.
         is_drained: Whether the run waited for everything to end.
+        stored: Attempts as a store has them, a row each: job, attempt, token, outcome, leased_at, error. The states of
+            the jobs are then the store's too. None: there was no store.
 
     Raises:
         ValueError: A column is missing; the message names it.
@@ -46,16 +49,26 @@ def from_frames(
     needed = ("job", "attempt", "token", "process", "due_at", "leased_at", "started_at", "finished_at", "outcome")
     _demand(attempts, "attempts", (*needed, "error"))
     states = _column(jobs, "state")
-    unfinished = sum(state in UNFINISHED for state in states)
-    tried = list(_attempts(attempts, lease_s))
+    enqueues = list(_enqueues(jobs, max_retries, backoff))
+    if stored is not None:
+        _demand(stored, "stored", ("job", "attempt", "token", "outcome", "leased_at", "error"))
+        told = attempts.drop_duplicates("token").set_index("token")["finished_at"]
+        stored = stored.assign(finished_at=stored["token"].map(told), due_at=nan)
     return History(
-        list(_enqueues(jobs, max_retries, backoff)),
-        attempts=tried,
+        enqueues,
+        attempts=list(_attempts(attempts if stored is None else stored, lease_s)),
         runs=list(_runs(attempts)),
-        records=[Record(job, state) for job, state in zip(_column(jobs, "job"), states, strict=True)],
+        # What was never acknowledged and nobody knows was not accepted.
+        records=[
+            Record(enqueue.job, state)
+            for enqueue, state in zip(enqueues, states, strict=True)
+            if enqueue.taken or state != "unknown"
+        ],
         faults=faults,
         stops=stops,
-        left=unfinished if is_drained else None,
+        left=sum(state in LEFT for state in states) if is_drained else None,
+        by_store=stored is not None,
+        fenced_by_queue=stored is None,
     )
 
 
@@ -81,8 +94,9 @@ def _attempts(attempts: pd.DataFrame, lease_s: float) -> Iterator[Attempt]:
     rows = zip(*(_column(attempts, name) for name in columns), strict=True)
     asked = _column(attempts, "asked_at") if "asked_at" in attempts.columns else None
     for number, (job, token, outcome, attempt, leased_at, finished_at, due_at, error) in enumerate(rows):
+        taken = None if outcome == "running" else True
         yield Attempt(
-            *(job, token, outcome, attempt, True, leased_at, finished_at, leased_at + lease_s),
+            *(job, token, outcome, attempt, taken, leased_at, finished_at, leased_at + lease_s),
             asked_at=nan if asked is None else asked[number],
             due_at=due_at,
             error=error if isinstance(error, str) else None,

@@ -193,7 +193,7 @@ class History:
         removals: Every one.
         attempts: Every lease that a client was given, or that the store knows.
         runs: What the bodies wrote down.
-        records: Every job in the store.
+        records: Every job in the store, or, if not `by_store`, how each stood at the end by what was seen of it.
         layout: What the queue held once the clients were gone, before anything was drained.
         counts, found: What the queue itself told then, by `counts` and by `find` for every id.
         letters: The dead letters then.
@@ -201,6 +201,7 @@ class History:
         stops: All that were asked to stop in order.
         left: Jobs that waited or were leased when the time for draining was over.
         unknown_dequeues: From when until when calls may have leased jobs of which no reply tells.
+        by_store: Records, and attempts too, are those of a store.
         fenced_by_queue: What attempts say was taken by the queue itself; otherwise by the store above it.
         settle_within_s: A finished body is told within this time, else a later fault does not explain that it was not.
         settle_group: Ends of attempts that are told at a time: what a kill may repeat besides what ran.
@@ -220,6 +221,7 @@ class History:
     stops: Sequence[Stop] | None = None
     left: int | None = None
     unknown_dequeues: Sequence[tuple[float, float]] = ()
+    by_store: bool = True
     fenced_by_queue: bool = True
     settle_within_s: float = 5.0
     settle_group: int = 64

@@ -9,7 +9,8 @@ from allocator.bench.checker.verdicts import Judgement, Promise
 
 def judge_store(case: Case, judgement: Judgement) -> None:
     """TRANSITIONS, and what results tell of STALE."""
-    if case.history.records is None or case.history.attempts is None:
+    history = case.history
+    if not history.by_store or history.records is None or history.attempts is None:
         return
     transitions = judgement[Promise.TRANSITIONS]
     for of_job in case.jobs.values():

@@ -5,7 +5,8 @@ Runs: one execution of a workload each, kept in a folder of its own.
 computed from the rows and nothing else.
 """
 
+from allocator.bench.runs.execution import Progress
 from allocator.bench.runs.run import Run
-from allocator.bench.runs.running import Progress, run
+from allocator.bench.runs.running import run
 
 __all__ = ["Progress", "Run", "run"]

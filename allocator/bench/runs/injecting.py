@@ -13,38 +13,20 @@ from contextlib import suppress
 import psycopg
 import redis
 
-from allocator.bench import steps
+from allocator.bench import proxy, steps
 from allocator.bench.checker import Fault
-from allocator.bench.errors import InvalidWorkload
 from allocator.bench.runs.backends import Backend
 from allocator.bench.runs.workers import Programs, Workers
 from allocator.bench.workload import Workload
 
-_WORKER_STEPS = steps.KillWorker | steps.PauseWorker
+Deed = Callable[[], None]
 
-
-def refuse_impossible(workload: Workload, backend: Backend) -> None:
-    """
-    Raises:
-        InvalidWorkload: A fault cannot be made here; names the field.
-    """
-    for number, step in enumerate(workload.faults):
-        field = f"faults[{number}]"
-        if isinstance(step, _WORKER_STEPS | steps.PauseProducers) and backend.kind == "memory":
-            raise InvalidWorkload(
-                f"{field}.kind",
-                f"{step.kind} would hit this very process, where the queue is; use --backend redis or postgres",
-            )
-        if isinstance(step, steps.DelayReplies) or (isinstance(step, steps.CutConnections) and step.how != "reset"):
-            how = f" ({step.how})" if isinstance(step, steps.CutConnections) else ""
-            raise InvalidWorkload(
-                f"{field}.kind", f"{step.kind}{how} needs a proxy between client and server, which a run does not have"
-            )
+_CUTS = {"mid_reply": proxy.Fault.REPLY_TORN, "lost_reply": proxy.Fault.REPLY_LOST}
 
 
 class Injector(threading.Thread):
     """
-    Makes the faults, each at its instant; what lasts ends by itself.
+    Makes the faults, each at its instant; what lasts ends by itself, and at the latest when this is stopped.
 
     Args:
         producers: Processes of the load generator.
@@ -65,9 +47,9 @@ class Injector(threading.Thread):
         self._supervisors = workload.workers.supervisors
         self._forgetful = backend.kind == "redis" and workload.durability.redis_appendfsync == "none"
         self._order = itertools.count()
-        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._due: list[tuple[float, int, bool, Deed]] = []
         for step in workload.faults:
-            self._at(step.at_s, self._maker(step))
+            self._at(step.at_s, False, self._maker(step))
         self._ending = threading.Event()
         self.made: list[Fault] = []
         self.error: Exception | None = None
@@ -75,68 +57,45 @@ class Injector(threading.Thread):
     def run(self) -> None:
         try:
             while self._due and not self._ending.wait(max(0.0, self._due[0][0] - self._now())):
-                heapq.heappop(self._due)[2]()
+                heapq.heappop(self._due)[-1]()
         except Exception as error:
             self.error = error
 
     def stop(self) -> None:
-        """Make nothing more, and let go on what stands still."""
+        """Make nothing more, and let what lasts end now."""
         self._ending.set()
         if self.is_alive():
             self.join()
-        server = self._backend.server
-        if server is not None and server.owned:
-            server.resume()
-            server.start()
-        for pid in self._all_processes():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        while self._due:
+            _, _, is_end, deed = heapq.heappop(self._due)
+            if is_end:
+                deed()
 
     def _now(self) -> float:
         return (time.monotonic_ns() - self._origin_ns) / 1e9
 
-    def _at(self, at_s: float, make: Callable[[], None]) -> None:
-        heapq.heappush(self._due, (at_s, next(self._order), make))
+    def _at(self, at_s: float, is_end: bool, deed: Deed) -> None:
+        heapq.heappush(self._due, (at_s, next(self._order), is_end, deed))
 
-    def _maker(self, step: steps.Step) -> Callable[[], None]:
+    def _maker(self, step: steps.Step) -> Deed:
         return lambda: self._make(step)
 
     def _make(self, step: steps.Step) -> None:
-        began = self._now()
-        server = self._backend.server
         match step:
             case steps.KillWorker() | steps.PauseWorker():
                 self._hit_worker(step)
             case steps.PauseProducers():
-                self._pause(self._producers, step.seconds, "pause of the producers")
-            case steps.KillServer() | steps.RestartServer():
-                assert server is not None
-                killed = isinstance(step, steps.KillServer)
-                server.kill() if killed else server.stop()
-
-                def back() -> None:
-                    server.start()
-                    self._note("server kill" if killed else "server restart", began, forgets=self._forgetful)
-
-                self._at(began + step.seconds, back)
-            case steps.PauseServer():
-                assert server is not None
-                server.pause()
-
-                def go_on() -> None:
-                    server.resume()
-                    self._note("server pause", began)
-
-                self._at(began + step.seconds, go_on)
+                self._pause(self._producers, step.seconds, "pause of the producers", frozenset(self._producers))
             case steps.FlushAll() | steps.ScriptFlush():
-                assert self._backend.is_ours
-                flush = isinstance(step, steps.FlushAll)
-                with redis.Redis.from_url(self._backend.url) as client:
-                    client.flushall() if flush else client.script_flush()
-                self._note("flush" if flush else "script flush", began, forgets=flush)
-            case steps.CutConnections():
-                self._cut()
+                self._flush(step)
+            case steps.CutConnections(how="reset", seconds=0):
+                began = self._now()
+                self._reset()
                 self._note("cut connections", began)
+            case steps.KillServer() | steps.RestartServer() | steps.PauseServer():
+                self._hit_server(step)
+            case steps.CutConnections() | steps.DelayReplies():
+                self._hit_connections(step)
 
     def _hit_worker(self, step: steps.KillWorker | steps.PauseWorker) -> None:
         assert isinstance(self._workers, Programs)
@@ -144,35 +103,86 @@ class Injector(threading.Thread):
         number = self._draw.randrange(self._supervisors) if step.number is None else step.number
         program, *children = self._workers.processes(number)
         of_process = step.target == "process" and children
-        hit = [self._draw.choice(children)] if of_process else [program]
+        target = self._draw.choice(children) if of_process else program
+        # What stops a supervisor stops nobody of its processes, but nobody hears of what they do either.
+        hit = frozenset([target] if of_process else [program, *children])
         running = 1 if of_process else self._workers.slots
         if isinstance(step, steps.PauseWorker):
-            self._pause(hit, step.seconds, "pause", running)
-        elif of_process:
+            self._pause([target], step.seconds, "pause", hit, running)
+            return
+        if of_process:
             with suppress(ProcessLookupError):
-                os.kill(hit[0], signal.SIGKILL)
-            self._note("kill", began, frozenset(hit), running)
+                os.kill(target, signal.SIGKILL)
         else:
-            self._workers.kill(number)
-            self._workers.start_one(number)
-            self._note("kill", began, frozenset([program, *children]), running)
+            self._workers.replace(number)
+        self._note("kill", began, hit, running)
 
-    def _pause(self, processes: Sequence[int], seconds: float, kind: str, running: int = 0) -> None:
+    def _pause(
+        self, processes: Sequence[int], seconds: float, kind: str, hit: frozenset[int], running: int = 0
+    ) -> None:
         began = self._now()
-        for pid in processes:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+        _signal(processes, signal.SIGSTOP)
 
         def go_on() -> None:
-            for pid in processes:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
-            self._note(kind, began, frozenset(processes), running)
+            _signal(processes, signal.SIGCONT)
+            self._note(kind, began, hit, running)
 
-        self._at(began + seconds, go_on)
+        self._at(began + seconds, True, go_on)
 
-    def _cut(self) -> None:
-        if self._backend.kind == "redis":
+    def _hit_server(self, step: steps.KillServer | steps.RestartServer | steps.PauseServer) -> None:
+        began, server = self._now(), self._backend.server
+        assert server is not None
+        kind, forgets = "server pause", False
+        if isinstance(step, steps.PauseServer):
+            server.pause()
+        elif isinstance(step, steps.KillServer):
+            server.kill()
+            kind, forgets = "server kill", self._forgetful
+        else:
+            server.stop()
+            kind, forgets = "server restart", self._forgetful
+
+        def back() -> None:
+            server.resume() if kind == "server pause" else server.start()
+            self._note(kind, began, forgets=forgets)
+
+        self._at(began + step.seconds, True, back)
+
+    def _hit_connections(self, step: steps.CutConnections | steps.DelayReplies) -> None:
+        began, between = self._now(), self._backend.proxy
+        assert between is not None
+        kind = "delayed replies"
+        if isinstance(step, steps.DelayReplies):
+            between.delay(step.delay_s)
+        elif step.how == "half_open":
+            kind = "half-open connections"
+            between.silence()
+        elif step.how == "reset":
+            kind = "cut connections"
+            between.refuse()
+        else:
+            kind = f"{step.how.replace('_', ' ')} on all connections"
+            between.befall(_CUTS[step.how])
+
+        def over() -> None:
+            between.relent()
+            self._note(kind, began)
+
+        self._at(began + step.seconds, True, over)
+
+    def _flush(self, step: steps.FlushAll | steps.ScriptFlush) -> None:
+        began, server = self._now(), self._backend.server
+        assert server is not None
+        assert server.owned
+        flushes = isinstance(step, steps.FlushAll)
+        with redis.Redis.from_url(server.url) as client:
+            client.flushall() if flushes else client.script_flush()
+        self._note("flush" if flushes else "script flush", began, forgets=flushes)
+
+    def _reset(self) -> None:
+        if self._backend.proxy is not None:
+            self._backend.proxy.cut()
+        elif self._backend.kind == "redis":
             with redis.Redis.from_url(self._backend.url) as client:
                 client.client_kill_filter(_type="normal", skipme=True)
         else:
@@ -192,7 +202,8 @@ class Injector(threading.Thread):
     ) -> None:
         self.made.append(Fault(kind, began, self._now(), processes, running, forgets))
 
-    def _all_processes(self) -> list[int]:
-        programs = self._workers
-        own = programs.processes if isinstance(programs, Programs) else lambda number: []
-        return [*self._producers, *(pid for number in range(self._supervisors) for pid in own(number))]
+
+def _signal(processes: Sequence[int], number: signal.Signals) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

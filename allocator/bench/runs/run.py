@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,12 @@ from allocator.bench.workload import Workload
 from allocator.domain.errors import AllocatorError
 
 FRAMES = ("jobs", "attempts", "backlog")
+STORED = "stored"
+"""The frame that only a run with a store has."""
+
+CALL_S = 0.005
+"""Within this time of its lease, by the server's clock, a call has looked at who waits."""
+
 FIGURES, ABOUT, WORKLOAD = "figures.json", "run.json", "workload.yaml"
 
 
@@ -32,6 +39,7 @@ class About(msgspec.Struct, kw_only=True):
 
     Args:
         backend: memory, redis or postgres.
+        store: none, sqlite or postgres.
         started_at: Seconds since the epoch.
         slots: Attempts that could run at a time.
         plan_hash, workload_hash: Equal for runs that replayed the same.
@@ -49,6 +57,7 @@ class About(msgspec.Struct, kw_only=True):
     id: str
     name: str
     backend: str
+    store: str
     durability: str
     server: str
     started_at: float
@@ -80,6 +89,7 @@ class Run:
     Attributes:
         jobs, attempts: See `allocator.bench.runs.rows.Rows`.
         backlog: A row a sample: at, ready, scheduled, leased, dead.
+        stored: See `allocator.bench.runs.stored.Stored`; None without a store.
 
     Raises:
         NoRun: The folder holds none.
@@ -94,11 +104,9 @@ class Run:
             raise NoRun(f"{folder} holds no run that can be read: {error}") from error
 
     @classmethod
-    def keep(
-        cls, folder: Path, about: About, jobs: pd.DataFrame, attempts: pd.DataFrame, backlog: pd.DataFrame
-    ) -> Self:
+    def keep(cls, folder: Path, about: About, frames: Mapping[str, pd.DataFrame]) -> Self:
         """Write a run's rows, judge them, and write what came of it. The folder holds its workload already."""
-        for name, frame in zip(FRAMES, (jobs, attempts, backlog), strict=True):
+        for name, frame in frames.items():
             frame.to_parquet(folder / f"{name}.parquet", index=False)
             about.sha256[f"{name}.parquet"] = _sha256(folder / f"{name}.parquet")
         (folder / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
@@ -119,6 +127,10 @@ class Run:
         return self._frame("backlog")
 
     @cached_property
+    def stored(self) -> pd.DataFrame | None:
+        return self._frame(STORED) if f"{STORED}.parquet" in self.about.sha256 else None
+
+    @cached_property
     def summary(self) -> Summary:
         """Every figure, from the rows."""
         return summary(self.jobs, self.attempts, self.backlog, self.about.slots)
@@ -133,21 +145,31 @@ class Run:
     @cached_property
     def judgement(self) -> Judgement:
         """What the checker says of the twelve promises."""
-        sent = self.jobs[self.jobs["enqueue"].isin(["accepted", "unknown"])]
         retry = self.workload.retry
-        # A server's faults reach every worker; of what they hit, no lease was surely kept until it would expire.
         return check(
             from_frames(
-                sent,
-                self.attempts[self.attempts["token"].notna() & (self.attempts["token"] != "")],
+                self.jobs[self.jobs["enqueue"].isin(["accepted", "unknown"])],
+                self._judged_attempts(),
                 faults=self.about.faults,
                 stops=self.about.stops,
                 lease_s=self.about.lease_s,
                 max_retries=retry.max_retries,
                 backoff=None if retry.jitter else retry.backoff(self.workload.seed),
                 is_drained=not self.about.interrupted,
+                stored=self.stored,
             )
         )
+
+    def _judged_attempts(self) -> pd.DataFrame:
+        """
+        Those that were seen, with the instants of the calls that leased them, where these bear witness to the order.
+
+        A call was made before the server leased by it. That of a job's later attempts says nothing: a supervisor that
+        was killed may have held a lease of which nothing is known.
+        """
+        seen = self.attempts[self.attempts["token"].notna() & (self.attempts["token"] != "")]
+        asked_at = seen["leased_at"] - self.about.clock_error_s - CALL_S
+        return seen.assign(asked_at=asked_at.where(seen["attempt"] == 1))
 
     @property
     def failed_gates(self) -> list[str]:

@@ -20,14 +20,17 @@ class Sampler(threading.Thread):
 
     Attributes:
         latest: State -> jobs, as last seen.
+        origin_ns: Of the run, on CLOCK_MONOTONIC.
     """
 
     def __init__(self, queue: Queue, origin_ns: int) -> None:
         super().__init__(name="bench-sampler", daemon=True)
         self._queue = queue
-        self._origin_ns = origin_ns
+        self.origin_ns = origin_ns
         self._rows: list[tuple[float, ...]] = []
         self._ending = threading.Event()
+        self._asked = threading.Condition()
+        self._asked_ns = 0
         self.latest: dict[str, int] = {}
 
     def run(self) -> None:
@@ -38,10 +41,21 @@ class Sampler(threading.Thread):
             except AllocatorError:
                 pass
             else:
-                at_s = ((before + time.monotonic_ns()) / 2 - self._origin_ns) / 1e9
+                at_s = ((before + time.monotonic_ns()) / 2 - self.origin_ns) / 1e9
                 self._rows.append((at_s, *(counts[name] for name in COLUMNS)))
                 self.latest = dict(counts)
+                with self._asked:
+                    self._asked_ns = before
+                    self._asked.notify_all()
             self._ending.wait(INTERVAL_S)
+
+    def is_empty_since(self, at_ns: int, within_s: float = 0.5) -> bool:
+        """Whether nothing waits or is leased, as asked after this instant; False where no answer comes in time."""
+        with self._asked:
+            self._asked.wait_for(lambda: self._asked_ns >= at_ns, within_s)
+            if self._asked_ns < at_ns:
+                return False
+        return not sum(self.latest[name] for name in ("ready", "scheduled", "leased"))
 
     def stop(self) -> pd.DataFrame:
         """End it; gives a row a sample: `at`, seconds since the run's origin, and a column for each state."""

@@ -1,8 +1,10 @@
 """Who works in a run: programs with a supervisor each, or, on a queue in process, a supervisor in this one."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -12,7 +14,7 @@ import msgspec
 import psutil
 
 from allocator.bench.recorder import record_to
-from allocator.bench.runs.worker import Orders, supervisor
+from allocator.bench.worker import AWAY, Orders, supervisor
 from allocator.domain.errors import AllocatorError
 from allocator.queue.base import Queue
 from allocator.supervisor import Supervisor
@@ -35,7 +37,11 @@ class Workers(Protocol):
         """Raises WorkerFailed when one has ended by itself."""
 
     def stop(self) -> bool:
-        """Let them finish what they do, and end; whether all ended in order."""
+        """Let them finish what they do, and end; whether all ended in order. Idempotent."""
+        ...
+
+    def all_processes(self) -> frozenset[int]:
+        """Of those that run outside of this process."""
         ...
 
     @property
@@ -45,53 +51,49 @@ class Workers(Protocol):
 
 
 class Programs:
-    """Programs on the queue of a server."""
+    """Programs on the queue of a server. Thread-safe."""
 
     def __init__(self, orders: Orders, count: int) -> None:
         self._orders = orders
         self._folder = Path(orders.folder)
         self._running: list[subprocess.Popen[bytes] | None] = [None] * count
+        self._busy = threading.RLock()
+        self._started = False
         self.slots = orders.workers + orders.processes
 
     def start(self) -> None:
         for number in range(len(self._running)):
-            self.start_one(number)
+            self._start_one(number)
         deadline = time.monotonic() + READY_S
         while not all(self._ready(number).exists() for number in range(len(self._running))):
             self.check()
             if time.monotonic() > deadline:
                 raise WorkerFailed(f"the workers were not ready within {READY_S:g} s; see {self._folder}/worker-*.log")
             time.sleep(0.01)
-
-    def start_one(self, number: int) -> None:
-        """Start a program, in the place of the one before."""
-        self._ready(number).unlink(missing_ok=True)
-        path = self._folder / f"worker-{number}.json"
-        orders = msgspec.structs.replace(self._orders, ready=str(self._ready(number)))
-        path.write_bytes(msgspec.json.encode(orders))
-        with path.with_suffix(".log").open("ab") as log:
-            self._running[number] = subprocess.Popen(
-                [sys.executable, "-m", "allocator.bench.runs.worker", str(path)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # Ctrl-C is for the run, which then stops its workers.
-                start_new_session=True,
-            )
+        self._started = True
 
     def check(self) -> None:
-        for number, program in enumerate(self._running):
-            status = None if program is None else program.poll()
-            if status is not None:
-                log = (self._folder / f"worker-{number}.log").read_text("utf-8", "replace")
-                raise WorkerFailed(f"worker {number} ended by itself with status {status}: …{log[-800:]}")
+        with self._busy:
+            for number, program in enumerate(self._running):
+                status = None if program is None else program.poll()
+                if status == AWAY and self._started:
+                    # It was started again while the server was away, and has said so.
+                    self._start_one(number)
+                elif status is not None:
+                    log = (self._folder / f"worker-{number}.log").read_text("utf-8", "replace")
+                    raise WorkerFailed(f"worker {number} ended by itself with status {status}: …{log[-800:].strip()}")
 
     def stop(self) -> bool:
-        for program in self._running:
-            if program is not None and program.poll() is None:
-                program.send_signal(signal.SIGTERM)
-        ended = [program is None or self._wait(program) == 0 for program in self._running]
-        return all(ended)
+        with self._busy:
+            for program in self._running:
+                if program is not None and program.poll() is None:
+                    program.send_signal(signal.SIGTERM)
+            # Each is waited for, however the one before has ended.
+            ends = [self._end(number, program) for number, program in enumerate(self._running)]
+        return all(ends)
+
+    def all_processes(self) -> frozenset[int]:
+        return frozenset(pid for number in range(len(self._running)) for pid in self.processes(number))
 
     def processes(self, number: int) -> list[int]:
         """A program and its worker processes, that one first."""
@@ -101,23 +103,43 @@ class Programs:
             return [program.pid, *(child.pid for child in psutil.Process(program.pid).children())]
         return [program.pid]
 
-    def kill(self, number: int) -> None:
-        """SIGKILL; returns when it is gone."""
-        program = self._running[number]
-        assert program is not None
-        program.kill()
-        program.wait()
+    def replace(self, number: int) -> None:
+        """SIGKILL to a program, and start another in its place."""
+        with self._busy:
+            program = self._running[number]
+            assert program is not None
+            program.kill()
+            program.wait()
+            self._start_one(number)
+
+    def _start_one(self, number: int) -> None:
+        self._ready(number).unlink(missing_ok=True)
+        path = self._folder / f"worker-{number}.json"
+        orders = msgspec.structs.replace(self._orders, ready=str(self._ready(number)), parent=os.getpid())
+        path.write_bytes(msgspec.json.encode(orders))
+        with path.with_suffix(".log").open("ab") as log:
+            self._running[number] = subprocess.Popen(
+                [sys.executable, "-m", "allocator.bench.worker", str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C is for the run, which then stops its workers.
+                start_new_session=True,
+            )
 
     def _ready(self, number: int) -> Path:
         return self._folder / f"worker-{number}.ready"
 
-    @staticmethod
-    def _wait(program: subprocess.Popen[bytes]) -> int:
+    def _end(self, number: int, program: subprocess.Popen[bytes] | None) -> bool:
+        """Wait for the end of a program; whether it is in order: one that was just starting knows no other way."""
+        if program is None:
+            return True
         try:
-            return program.wait(STOP_S)
+            status = program.wait(STOP_S)
         except subprocess.TimeoutExpired:
             program.kill()
-            return program.wait()
+            status = program.wait()
+        return status == 0 or (status in (-signal.SIGTERM, AWAY) and not self._ready(number).exists())
 
 
 class InProcess:
@@ -128,14 +150,15 @@ class InProcess:
         self._queue = queue
         self._count = count
         self._running: list[Supervisor] = []
-        self._recording = ExitStack()
+        self._stack = ExitStack()
         self.slots = orders.workers + orders.processes
 
     def start(self) -> None:
-        recorder = self._recording.enter_context(record_to(Path(self._orders.folder)))
+        recorder = self._stack.enter_context(record_to(Path(self._orders.folder)))
         assert recorder is not None
         for _ in range(self._count):
-            self._running.append(supervisor(self._queue, self._orders, recorder, handle_signals=False).start())
+            working = supervisor(self._queue, self._orders, recorder, self._stack, handle_signals=False)
+            self._running.append(working.start())
 
     def check(self) -> None:
         if any(working.failed for working in self._running):
@@ -143,5 +166,8 @@ class InProcess:
 
     def stop(self) -> bool:
         ended = [working.stop(STOP_S) for working in self._running]
-        self._recording.close()
+        self._stack.close()
         return all(ended)
+
+    def all_processes(self) -> frozenset[int]:
+        return frozenset()

@@ -1,5 +1,5 @@
 """
-A TCP proxy on loopback between a client and its server, which loses what it is told to lose.
+A TCP proxy on loopback between clients and their server, which loses what it is told to lose.
 
 It knows just enough of both protocols to tell where a request and a reply end, so that a cut falls where it is meant
 to: before the server has seen anything of a request, or after it has answered and before the client knows.
@@ -10,10 +10,15 @@ import selectors
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from types import TracebackType
+from typing import Self
 from urllib.parse import urlsplit, urlunsplit
+
+from allocator.bench.wire import is_operation, is_whole_postgres_reply, is_whole_postgres_request, is_whole_resp
 
 WAIT_S = 20.0
 """Bound of every wait in here."""
@@ -41,6 +46,9 @@ class Proxy:
     Args:
         url: Of the real server.
         seed: Decides where replies are torn and whether a connection is closed or reset.
+    Attributes:
+        url: For the clients.
+        struck: Set when what `arm` was told of has happened.
     """
 
     def __init__(self, url: str, seed: int = 0) -> None:
@@ -49,14 +57,19 @@ class Proxy:
         assert parts.port is not None
         self._target = (parts.hostname, parts.port)
         is_redis = parts.scheme.startswith("redis")
-        self._is_request = _is_whole_resp_request if is_redis else _is_whole_postgres_request
-        self._is_reply = _is_whole_resp_reply if is_redis else _is_whole_postgres_reply
+        self._is_request = is_whole_resp if is_redis else is_whole_postgres_request
+        self._is_reply = is_whole_resp if is_redis else is_whole_postgres_reply
         self._random = random.Random(seed)
         self._busy = threading.Lock()
         self._fault: Fault | None = None
         self._to_pass = 0
         self._then: Callable[[], None] | None = None
         self._open: set[socket.socket] = set()
+        self._doomed: dict[socket.socket, Fault] = {}
+        self._silent: set[socket.socket] = set()
+        self._of_all: Fault | None = None
+        self._silences_all = False
+        self._late_s = 0.0
         self._held: list[tuple[socket.socket, bytes]] = []
         self._errors: list[BaseException] = []
         self._is_down = False
@@ -64,12 +77,14 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         userinfo, at, _ = parts.netloc.rpartition("@")
         self.url = urlunsplit(parts._replace(netloc=f"{userinfo}{at}127.0.0.1:{self._listener.getsockname()[1]}"))
-        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
-    def __enter__(self) -> "Proxy":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # Woken by this, `accept` gives up; closing alone does not wake it.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -77,6 +92,8 @@ class Proxy:
         for upstream, _request in self._held:
             upstream.close()
         assert not self._errors, self._errors
+
+    # One request
 
     def arm(self, fault: Fault, *, skip: int = 0, then: Callable[[], None] | None = None) -> None:
         """
@@ -100,6 +117,8 @@ class Proxy:
             upstream.close()
         return replies
 
+    # All connections
+
     def cut(self) -> None:
         """Reset every connection."""
         for client in list(self._open):
@@ -108,12 +127,40 @@ class Proxy:
     @contextmanager
     def down(self) -> Iterator[None]:
         """As if the server were gone: every connection is reset, and so is every new one, until this is left."""
-        self._is_down = True
-        self.cut()
+        self.refuse()
         try:
             yield
         finally:
             self._is_down = False
+
+    def refuse(self) -> None:
+        """Reset every connection, and until `relent` every new one."""
+        self._is_down = True
+        self.cut()
+
+    def befall(self, fault: Fault) -> None:
+        """Let a fault befall the next request of every connection: those that are open, and until `relent` new ones."""
+        with self._busy:
+            self._of_all = fault
+            self._doomed = dict.fromkeys(self._open, fault)
+
+    def silence(self) -> None:
+        """Pass nothing more, either way, on any open connection, nor until `relent` on new ones: all are half open."""
+        with self._busy:
+            self._silences_all = True
+            self._silent = set(self._open)
+
+    def delay(self, seconds: float) -> None:
+        """Let every reply come later by so much, until `relent`."""
+        self._late_s = seconds
+
+    def relent(self) -> None:
+        """What is done to all connections ends. Those that were open at its beginning, and are yet, may still break."""
+        with self._busy:
+            self._of_all = None
+            self._is_down = False
+            self._silences_all = False
+            self._late_s = 0.0
 
     def _accept(self) -> None:
         while True:
@@ -121,7 +168,7 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+            threading.Thread(target=self._serve, args=(client,), name="proxy", daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         if self._is_down:
@@ -133,7 +180,10 @@ class Proxy:
         except OSError:
             client.close()
             return
-        self._open.add(client)
+        with self._busy:
+            self._open.add(client)
+            if self._silences_all:
+                self._silent.add(client)
         for side in (client, upstream):
             side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -145,7 +195,10 @@ class Proxy:
             self._errors.append(error)
             upstream.close()
         finally:
-            self._open.discard(client)
+            with self._busy:
+                self._open.discard(client)
+                self._silent.discard(client)
+                self._doomed.pop(client, None)
             client.close()
 
     def _forward(self, client: socket.socket, upstream: socket.socket) -> bool:
@@ -159,24 +212,33 @@ class Proxy:
                     data = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
                     if not data:
                         return True
+                    if client in self._silent:
+                        continue
                     if key.fileobj is upstream:
+                        if self._late_s:
+                            time.sleep(self._late_s)
                         client.sendall(data)
                         continue
                     pending += data
                     # What is no whole request yet may become the chosen one.
-                    if self._fault is not None and not self._is_request(pending):
+                    if self._may_strike(client) and not self._is_request(pending):
                         continue
                     request, pending = pending, b""
-                    fault, then = self._draw(request)
+                    fault, then = self._draw(client, request)
                     if fault is None:
                         upstream.sendall(request)
                         continue
                     return self._strike(fault, then, client, upstream, request)
 
-    def _draw(self, request: bytes) -> tuple[Fault | None, Callable[[], None] | None]:
+    def _may_strike(self, client: socket.socket) -> bool:
+        return self._fault is not None or self._of_all is not None or client in self._doomed
+
+    def _draw(self, client: socket.socket, request: bytes) -> tuple[Fault | None, Callable[[], None] | None]:
         with self._busy:
-            if self._fault is None or not _is_operation(request):
+            if not self._may_strike(client) or not is_operation(request):
                 return None, None
+            if (fault := self._doomed.pop(client, self._of_all)) is not None:
+                return fault, None
             if self._to_pass:
                 self._to_pass -= 1
                 return None, None
@@ -230,56 +292,3 @@ def _reset(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RD)
     except OSError:
         pass
-
-
-def _is_operation(request: bytes) -> bool:
-    """Whether this is an operation of a queue, and not part of coming to a connection."""
-    if request[:1] == b"*":
-        return b"EVAL" in request[:24]
-    # A start-up message begins with its length, so with a zero byte. E executes what was prepared.
-    return request[:1] != b"\0" and b"E" in _postgres_messages(request)
-
-
-def _is_whole_resp_request(data: bytes) -> bool:
-    return _is_whole_resp_reply(data)
-
-
-def _is_whole_resp_reply(data: bytes) -> bool:
-    end = _end_of_resp(data, 0)
-    return end is not None and end == len(data)
-
-
-def _end_of_resp(data: bytes, at: int) -> int | None:
-    """Where the value that begins at `at` ends; None when that has not come yet."""
-    line_end = data.find(b"\r\n", at)
-    if line_end < 0:
-        return None
-    kind, rest, end = data[at : at + 1], data[at + 1 : line_end], line_end + 2
-    if kind == b"$" and int(rest) >= 0:
-        end += int(rest) + 2
-        return end if end <= len(data) else None
-    if kind == b"*" and int(rest) >= 0:
-        for _ in range(int(rest)):
-            inner = _end_of_resp(data, end)
-            if inner is None:
-                return None
-            end = inner
-    return end
-
-
-def _postgres_messages(data: bytes) -> bytes:
-    """The types of several whole messages; empty when they are not whole."""
-    at, kinds = 0, b""
-    while at + 5 <= len(data):
-        kinds += data[at : at + 1]
-        at += 1 + struct.unpack("!I", data[at + 1 : at + 5])[0]
-    return kinds if at == len(data) else b""
-
-
-def _is_whole_postgres_request(data: bytes) -> bool:
-    # A start-up message is passed on as it comes.
-    return data[:1] == b"\0" or _postgres_messages(data)[-1:] in (b"S", b"Q", b"X", b"p")
-
-
-def _is_whole_postgres_reply(data: bytes) -> bool:
-    return _postgres_messages(data)[-1:] == b"Z"
