@@ -108,6 +108,7 @@ class Execution:
             stack.callback(workers.stop)
             workers.start()
             generator.prepare()
+            workers.wait()
             with _interruptible() as interrupted:
                 origin_ns = generator.begin()
                 sampler = Sampler(queue, origin_ns)

@@ -79,7 +79,9 @@ def rows(plan: Plan, records: Records, origin_ns: int, clock: ServerClock, prefi
     jobs["enqueue_s"] = jobs["enqueued_at"] - jobs["enqueue_started_at"]
     jobs["wait_s"] = first["started_at"] - first["due_at"]
     jobs["sojourn_s"] = jobs["settled_at"] - jobs["intended_at"]
-    return Rows(jobs, attempts)
+    # A column of texts without any text would otherwise be one of objects.
+    types = {"attempt": "int64", "token": "str", "worker": "str", "outcome": "str", "error": "str"}
+    return Rows(jobs.astype({"enqueue": "str", "enqueue_error": "str"}), attempts.astype(types))
 
 
 def open_ends(jobs: pd.DataFrame) -> list[str]:
@@ -95,9 +97,9 @@ def told_by_queue(found: Rows, states: Mapping[str, str]) -> Rows:
     worker that was killed before it could record that the queue had taken its word.
     """
     jobs, attempts = found.jobs.copy(), found.attempts
-    state = jobs["job"].map({job: _WAITING.get(str(state), "unknown") for job, state in states.items()})
+    told = {job: _WAITING.get(str(state), "unknown") for job, state in states.items()}
     is_open = jobs["state"] == "unknown"
-    jobs.loc[is_open, "state"] = state[is_open].fillna("unknown")
+    jobs.loc[is_open, "state"] = [told.get(job, "unknown") for job in jobs.loc[is_open, "job"]]
     finished = attempts["finished_at"].notna() & attempts["error"].isna()
     came_to_its_end = jobs["job"].isin(attempts.loc[finished, "job"])
     jobs.loc[(jobs["state"] == "unknown") & came_to_its_end, "state"] = "done"

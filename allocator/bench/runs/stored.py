@@ -47,5 +47,5 @@ def read_store(store: Store, clock: ServerClock, origin_ns: int) -> Stored:
 
 def told_by_store(found: Rows, stored: Stored) -> Rows:
     """The rows, with the states that the store has: it is the record, the queue only dispatches."""
-    states = found.jobs["job"].map(dict(stored.states)).fillna("unknown").astype("str")
-    return Rows(found.jobs.assign(state=states), found.attempts)
+    states = [stored.states.get(job, "unknown") for job in found.jobs["job"]]
+    return Rows(found.jobs.assign(state=pd.Series(states, dtype="str")), found.attempts)

@@ -19,6 +19,7 @@ from allocator.domain.errors import AllocatorError
 from allocator.queue.base import Queue
 from allocator.supervisor import Supervisor
 
+MODULE = "allocator.bench.worker"
 READY_S = 60.0
 STOP_S = 45.0
 
@@ -31,7 +32,10 @@ class Workers(Protocol):
     """All of them."""
 
     def start(self) -> None:
-        """Return when they take jobs."""
+        """Begin to start them."""
+
+    def wait(self) -> None:
+        """Return when they take jobs. Raises WorkerFailed when one does not."""
 
     def check(self) -> None:
         """Raises WorkerFailed when one has ended by itself."""
@@ -64,6 +68,8 @@ class Programs:
     def start(self) -> None:
         for number in range(len(self._running)):
             self._start_one(number)
+
+    def wait(self) -> None:
         deadline = time.monotonic() + READY_S
         while not all(self._ready(number).exists() for number in range(len(self._running))):
             self.check()
@@ -119,7 +125,7 @@ class Programs:
         path.write_bytes(msgspec.json.encode(orders))
         with path.with_suffix(".log").open("ab") as log:
             self._running[number] = subprocess.Popen(
-                [sys.executable, "-m", "allocator.bench.worker", str(path)],
+                [sys.executable, "-m", MODULE, str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -159,6 +165,9 @@ class InProcess:
         for _ in range(self._count):
             working = supervisor(self._queue, self._orders, recorder, self._stack, handle_signals=False)
             self._running.append(working.start())
+
+    def wait(self) -> None:
+        self.check()
 
     def check(self) -> None:
         if any(working.failed for working in self._running):
