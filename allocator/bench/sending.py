@@ -1,8 +1,8 @@
 """The jobs of a run, made from its plan in each producer: a factory for the load generator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -39,30 +39,40 @@ def from_plan(options: dict[str, Any]) -> Callable[[int], Job]:
     Args:
         options: What `options` gave.
     """
-    import pyarrow.parquet as parquet  # type: ignore[import-untyped]
+    # Not `read_table`, nor `to_numpy` below: they import pandas.
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
 
-    table = parquet.read_table(options["plan"]).combine_chunks()
-    types, fates = (table[name].combine_chunks() for name in ("type", "fates"))
-    types, fates = (column if hasattr(column, "indices") else column.dictionary_encode() for column in (types, fates))
-    names, codes = types.dictionary.to_pylist(), types.indices.to_numpy()
-    ends = [[options["fates"][letter] for letter in letters] for letters in fates.dictionary.to_pylist()]
-    ends_of = fates.indices.to_numpy()
-    priorities, delays, sizes, services = (
-        table[name].to_numpy() for name in ("priority", "delay_s", "payload_bytes", "service_s")
-    )
+    table = ParquetFile(options["plan"]).read()
+    names, types = _texts(table["type"])
+    words, fates = _texts(table["fates"])
+    ends = [[options["fates"][letter] for letter in word] for word in words]
+    priorities, sizes = (_numbers(table[name].combine_chunks(), "q") for name in ("priority", "payload_bytes"))
+    delays, services = (_numbers(table[name].combine_chunks(), "d") for name in ("delay_s", "service_s"))
     backoff = msgspec.convert(options["backoff"], Backoff)
 
     def make(number: int) -> Job:
         return Job(
-            type=names[codes[number]],
-            payload=payload(
-                float(services[number]), options["work"], ends[ends_of[number]], filler="x" * int(sizes[number])
-            ),
-            priority=int(priorities[number]),
+            type=names[types[number]],
+            payload=payload(services[number], options["work"], ends[fates[number]], filler="x" * sizes[number]),
+            priority=priorities[number],
             max_retries=options["max_retries"],
-            delay=float(delays[number]),
+            delay=delays[number],
             timeout=options["timeout_s"],
             backoff=backoff,
         )
 
     return make
+
+
+def _texts(column: Any) -> tuple[list[str], Sequence[int]]:
+    """The distinct texts of a column, and for each row the place of its own."""
+    from pyarrow import int64
+
+    whole = column.combine_chunks()
+    encoded = whole if hasattr(whole, "indices") else whole.dictionary_encode()
+    return encoded.dictionary.to_pylist(), _numbers(encoded.indices.cast(int64()), "q")
+
+
+def _numbers(array: Any, form: Literal["q", "d"]) -> Any:
+    """The numbers where they lie."""
+    return memoryview(array.buffers()[1]).cast("B").cast(form)[array.offset : array.offset + len(array)]
