@@ -66,7 +66,7 @@ def from_plan(options: dict[str, Any]) -> Callable[[int], Job]:
 
 def _texts(column: Any) -> tuple[list[str], Sequence[int]]:
     """The distinct texts of a column, and for each row the place of its own."""
-    from pyarrow import int64
+    from pyarrow import int64  # type: ignore[import-untyped]
 
     whole = column.combine_chunks()
     encoded = whole if hasattr(whole, "indices") else whole.dictionary_encode()

@@ -3,47 +3,50 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from allocator.cli.benching import (
+    RUNS,
+    BackendName,
+    Duration,
+    RunFolders,
+    Seed,
+    WorkloadName,
+    bar,
+    find_workload,
+    guarded,
+    needs_bench,
+)
 from allocator.cli.failing import fail
 from allocator.cli.opening import open_record
 from allocator.cli.options import AsJson, StoreUrl, settings, utc
+from allocator.cli.series import series
 
 if TYPE_CHECKING:
     # Imported where it is used: pandas and scipy take a second, and may not be installed.
-    from allocator.bench.runs import Progress as Step
     from allocator.bench.runs import Run
-    from allocator.bench.workload import Workload
-
-T = TypeVar("T")
-
-RUNS = Path("reports") / "runs"
 
 bench = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Measure: runs of workloads, benchmarks.")
+bench.add_typer(series)
 
-RunFolders = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Where runs are kept.")]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id, the beginning of it, or its folder.")]
-WorkloadName = Annotated[
-    str, typer.Argument(metavar="WORKLOAD", help="The name of one that comes along, or a YAML file.")
+JobStore = Annotated[
+    str, typer.Option("--job-store", help="Where jobs are kept beside the queue: none; sqlite, postgres (made for it).")
 ]
-Seed = Annotated[int | None, typer.Option(min=0, help="In the place of the workload's.")]
-Duration = Annotated[float | None, typer.Option("--duration", metavar="S", help="In the place of the workload's.")]
 
 
 @bench.command("workloads")
 def list_workloads(as_json: AsJson = False) -> None:
     """List the workloads that come along, with the question that each answers."""
-    _needs_bench()
+    needs_bench()
     from allocator.bench.workloads import named, names
 
     found = {name: named(name).description for name in names()}
@@ -59,9 +62,8 @@ def list_workloads(as_json: AsJson = False) -> None:
 @bench.command("run")
 def run_workload(
     workload: WorkloadName,
-    backend: Annotated[
-        str, typer.Option("--backend", "-b", help="memory; redis, postgres (started for it); or a server's URL.")
-    ] = "memory",
+    backend: BackendName = "memory",
+    job_store: JobStore = "none",
     seed: Seed = None,
     duration: Duration = None,
     runs: RunFolders = RUNS,
@@ -77,12 +79,12 @@ def run_workload(
     Examples: `allocator bench run steady`, `allocator bench run burst -b redis --seed 7`,
     `allocator bench run mine.yaml -b postgresql://me@db/jobs --json`
     """
-    _needs_bench()
+    needs_bench()
     from allocator.bench.runs import run
 
-    chosen = _workload(workload, seed, duration)
-    with _bar(chosen.name) as say:
-        made = _guarded(lambda: run(chosen, backend, folder=runs, say=say))
+    chosen = find_workload(workload, seed, duration)
+    with bar(chosen.name) as say:
+        made = guarded(lambda: run(chosen, backend, store=job_store, folder=runs, say=say))  # type: ignore[arg-type]
     if store is not None:
         _write_down(made, store)
     _show(made, as_json)
@@ -94,7 +96,7 @@ def run_workload(
 @bench.command("list")
 def list_runs(runs: RunFolders = RUNS, as_json: AsJson = False) -> None:
     """List the runs that are kept, newest first."""
-    _needs_bench()
+    needs_bench()
     from allocator.bench.runs.run import NoRun, Run
 
     listed: list[dict[str, Any]] = []
@@ -130,7 +132,7 @@ def show_run(run: RunId, runs: RunFolders = RUNS, as_json: AsJson = False) -> No
 def verify_run(run: RunId, runs: RunFolders = RUNS, as_json: AsJson = False) -> None:
     """Compute every figure of a run again from its raw rows. Exit status 1 when anything differs."""
     made = _find(run, runs)
-    problems = _guarded(made.verify)
+    problems = guarded(made.verify)
     if as_json:
         print(json.dumps({"id": made.about.id, "problems": problems}))
     else:
@@ -162,44 +164,6 @@ def export_run(
     print(out)
 
 
-@bench.command("compare")
-def compare_backends(
-    workload: WorkloadName,
-    baseline: Annotated[str, typer.Option("--baseline", help="A backend, as in `allocator bench run`.")],
-    candidate: Annotated[str, typer.Option("--candidate", help="Another, or the same.")],
-    rounds: Annotated[int, typer.Option(min=1, help="Runs of each arm; a verdict takes 5.")] = 5,
-    seed: Seed = None,
-    duration: Duration = None,
-    runs: RunFolders = RUNS,
-    as_json: AsJson = False,
-) -> None:
-    """
-    Compare two backends on one workload: interleaved runs, ratios with intervals, and the baseline against itself.
-
-    Exit status 1 when a run broke a promise. A difference alone fails nothing.
-
-    Examples: `allocator bench compare steady --baseline redis --candidate postgres --rounds 5`
-    """
-    _needs_bench()
-    from allocator.bench.runs.comparing import compare_arms, measure_arms
-
-    chosen = _workload(workload, seed, duration)
-    with _bar(chosen.name) as say:
-        made = _guarded(
-            lambda: measure_arms(chosen, baseline, candidate, rounds, runs, lambda arm, progress: say(progress, arm))
-        )
-    found = compare_arms(made)
-    ids = {arm: [each.about.id for each in arms] for arm, arms in made.items()}
-    if as_json:
-        print(msgspec.json.encode({"runs": ids, "comparisons": found}).decode())
-    else:
-        for comparison in found:
-            Console().print(Text(comparison.sentence))
-        if not found:
-            print("no figure that every run has: they were too short for a p99")
-    raise typer.Exit(int(not all(each.holds for arms in made.values() for each in arms)))
-
-
 def _passed_on(name: str, help: str) -> Callable[[Callable[[typer.Context], None]], Callable[[typer.Context], None]]:
     context = {"allow_extra_args": True, "ignore_unknown_options": True}
     return bench.command(name, context_settings=context, add_help_option=False, help=help)
@@ -219,44 +183,8 @@ def bench_supervisor(context: typer.Context) -> None:
     raise typer.Exit(main(context.args))
 
 
-def _needs_bench() -> None:
-    try:
-        import numpy  # noqa: F401
-        import pandas  # noqa: F401
-        import pyarrow  # type: ignore[import-untyped]  # noqa: F401
-        import scipy  # noqa: F401
-        import yaml  # noqa: F401
-    except ImportError as error:
-        fail(f"{error.name} is not installed; the bench needs it: pip install 'allocator[bench]'")
-
-
-def _workload(name: str, seed: int | None, duration: float | None) -> "Workload":
-    from allocator.bench.workload import Workload
-    from allocator.bench.workloads import named
-
-    path = Path(name)
-    from_file = path.suffix in (".yaml", ".yml") or path.exists()
-    changes = {"seed": seed, "duration_s": duration}
-
-    def chosen() -> "Workload":
-        workload = Workload.from_yaml(path) if from_file else named(name)
-        return workload.changed(**{field: value for field, value in changes.items() if value is not None})
-
-    return _guarded(chosen)
-
-
-def _guarded(call: Callable[[], T]) -> T:
-    from allocator.domain.errors import AllocatorError
-    from allocator.services import ServiceUnavailable
-
-    try:
-        return call()
-    except (AllocatorError, ServiceUnavailable, ValueError, OSError) as error:
-        fail(str(error))
-
-
 def _find(run: str, runs: Path) -> "Run":
-    _needs_bench()
+    needs_bench()
     from allocator.bench.runs.run import Run
 
     given = Path(run)
@@ -265,7 +193,7 @@ def _find(run: str, runs: Path) -> "Run":
         fail(f"there is no run {run} in {runs}; `allocator bench list` shows those that are kept")
     if len(found) > 1:
         fail(f"{run} may be {', '.join(each.name for each in found)}; say more of it")
-    return _guarded(lambda: Run(found[0]))
+    return guarded(lambda: Run(found[0]))
 
 
 def _write_down(made: "Run", url: str) -> None:
@@ -288,36 +216,6 @@ def _write_down(made: "Run", url: str) -> None:
         )
 
 
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[..., None]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[told]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(title, total=None, told="")
-        before: list[tuple[float, int]] = []
-
-        def say(step: "Step", arm: str = "") -> None:
-            now = time.monotonic()
-            before[:] = [point for point in before if now - point[0] < 2.0 and point[1] <= step.done]
-            before.append((now, step.done))
-            span_s = now - before[0][0]
-            rate = (step.done - before[0][1]) / span_s if span_s > 0 else 0.0
-            told = f"{step.done:,} of {step.total:,} done, {rate:,.0f}/s"
-            if step.backlog is not None:
-                told += f", {step.backlog:,} wait"
-            description = f"{arm or title}: {step.phase}"
-            shown.update(
-                task, description=description, completed=step.sent + step.done, total=2 * step.total or None, told=told
-            )
-
-        yield say
-
-
 def _show(made: "Run", as_json: bool) -> None:
     computed = made.computed()
     if as_json:
@@ -327,7 +225,7 @@ def _show(made: "Run", as_json: bool) -> None:
     console = Console()
     about, figures = made.about, made.summary
     console.print(Text(f"run {about.id}: {made.verdict}", style="bold"))
-    console.print(Text(f"{figures.jobs:,} jobs on {about.backend} ({about.durability or 'in process'})"))
+    console.print(Text(f"{figures.jobs:,} jobs on {about.backend} ({about.durability}), store: {about.store}"))
     if about.problem:
         console.print(Text(about.problem, style="bold red"))
     rates = Table("rate", "jobs/s")
@@ -343,6 +241,7 @@ def _show(made: "Run", as_json: bool) -> None:
         cells = [_ms(value) for value in latency.percentiles_s.values()]
         table.add_row(name, f"{latency.count:,}", _ms(latency.mean_s), *cells, _ms(latency.max_s))
     console.print(table)
+    console.print(Text("–: too few jobs for it, ten times 1 / (1 - p)", style="dim"))
     for gate in made.gates:
         if gate.status == "failed":
             console.print(Text(f"gate failed: {gate.name}. {gate.sentence}", style="yellow"))
@@ -355,4 +254,4 @@ def _show(made: "Run", as_json: bool) -> None:
 
 
 def _ms(seconds: float | None) -> str:
-    return "too few" if seconds is None else f"{1000 * seconds:,.2f}"
+    return "–" if seconds is None else f"{1000 * seconds:,.2f}"

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from allocator.bench.runs.execution import Progress
 from allocator.bench.runs.run import Run
-from allocator.bench.runs.running import Progress, run
+from allocator.bench.runs.running import run
 from allocator.bench.statistics.comparison import P99, THROUGHPUT, Arms, Comparison, Figure, compare
 from allocator.bench.workload import Workload
 
@@ -41,6 +42,7 @@ def measure_arms(
 
             backend = baseline if arm == AGAIN else arm
             made[arm].append(run(replayed, backend, folder=folder, say=tell))
+            stop_if_interrupted(made[arm][-1])
     return made
 
 
@@ -53,6 +55,12 @@ def compare_arms(made: dict[str, list[Run]]) -> list[Comparison]:
         if all(number is not None for column in columns for number in column):
             found.append(compare(figure, Arms(*columns)))  # type: ignore[arg-type]
     return found
+
+
+def stop_if_interrupted(made: Run) -> None:
+    """A series that was asked to stop is not gone on with; the runs until then are kept. Raises KeyboardInterrupt."""
+    if made.about.interrupted:
+        raise KeyboardInterrupt
 
 
 def _figures() -> Sequence[tuple[Figure, Callable[[Run], float | None]]]:
