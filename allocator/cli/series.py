@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 
 series = typer.Typer()
 
+CURVE_COLUMNS = {
+    "rate_per_s": "jobs/s", "utilisation": "utilised", "throughput_per_s": "done/s", "p50_s": "p50, s",
+    "p99_s": "p99, s", "max_s": "max, s", "saturated": "saturated",
+}  # fmt: skip
+SCALING_COLUMNS = {
+    "workers": "workers", "runs": "runs", "throughput_per_s": "done/s", "low_per_s": "low", "high_per_s": "high",
+    "speedup": "speed-up", "efficiency": "of linear",
+}  # fmt: skip
+
 
 @series.command("compare")
 def compare_backends(
@@ -146,8 +155,7 @@ def measure_curve(
         ids = {f"{rate:g}": made.about.id for rate, made in curve.runs.items()}
         print(msgspec.json.encode({"runs": ids, "knee": curve.knee, "points": _plain(curve.points)}).decode())
     else:
-        columns = ["rate_per_s", "utilisation", "throughput_per_s", "p50_s", "p99_s", "max_s", "saturated"]
-        _print_frame(curve.points[columns])
+        _print_frame(curve.points, CURVE_COLUMNS)
         Console().print(Text(curve.knee.sentence))
     raise typer.Exit(int(not all(made.holds for made in curve.runs.values())))
 
@@ -186,7 +194,7 @@ def measure_scaling(
         ids = {str(count): _ids(made) for count, made in found.runs.items()}
         print(msgspec.json.encode({"runs": ids, "points": _plain(found.points)}).decode())
     else:
-        _print_frame(found.points)
+        _print_frame(found.points, SCALING_COLUMNS)
     raise typer.Exit(int(not all(made.holds for each in found.runs.values() for made in each)))
 
 
@@ -206,9 +214,9 @@ def _plain(frame: "pd.DataFrame") -> list[dict[Any, Any]]:
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
-def _print_frame(frame: "pd.DataFrame") -> None:
-    table = Table(*frame.columns)
-    for row in _plain(frame):
+def _print_frame(frame: "pd.DataFrame", columns: dict[str, str]) -> None:
+    table = Table(*columns.values())
+    for row in _plain(frame[list(columns)]):
         table.add_row(*("–" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value)
                         for value in row.values()))  # fmt: skip
     Console().print(table)
