@@ -43,22 +43,50 @@ KNOWN = {"faults": [KILL], "lease_s": 15.0, "max_retries": 3, "backoff": Backoff
 
 
 def test_a_sound_run_is_believed() -> None:
-    """Only the order is not judged, for want of the instants of calls; and nobody was asked to stop."""
+    """But the order is not judged, for want of the instants of calls, nor a store; and nobody was asked to stop."""
     judgement = check(from_frames(jobs_frame(), attempts_frame(), **KNOWN))
 
     assert judgement.told() == []
-    assert judgement.not_judged() == [Promise.ORDER, Promise.GRACEFUL]
+    assert judgement.not_judged() == [Promise.ORDER, Promise.TRANSITIONS, Promise.GRACEFUL]
     assert (judgement.jobs, judgement.runs, judgement.done) == (4, 6, 4)
 
 
 def test_columns_and_arguments_may_add_what_is_missing() -> None:
-    """Then every promise is judged."""
+    """Then all but the store's promise is judged."""
     attempts = attempts_frame().assign(asked_at=lambda frame: frame["leased_at"] - 0.01)
 
     judgement = check(from_frames(jobs_frame(), attempts, **KNOWN, stops=[Stop(18.0, 19.0, frozenset([10]))]))
 
     assert judgement.told() == []
-    assert judgement.not_judged() == []
+    assert judgement.not_judged() == [Promise.TRANSITIONS]
+
+
+def stored_frame() -> pd.DataFrame:
+    """What a store has of these attempts."""
+    return attempts_frame()[["job", "attempt", "token", "outcome", "leased_at", "error"]]
+
+
+def test_a_store_is_judged_by_what_it_has_itself() -> None:
+    """An attempt that it has as lost, and whose job it has as done, went from one state to another that it may not."""
+    stored = stored_frame()
+
+    sound = check(from_frames(jobs_frame(), attempts_frame(), **KNOWN, stored=stored))
+    wrong = check(from_frames(jobs_frame(), attempts_frame(), **KNOWN, stored=stored.replace("done", "lost")))
+
+    assert sound.told() == []
+    assert sound[Promise.TRANSITIONS].status == "holds"
+    assert wrong[Promise.TRANSITIONS].count == 4
+
+
+def test_what_nobody_knows_is_lost_if_it_was_accepted() -> None:
+    """A job whose enqueue was never acknowledged may be unknown to everybody."""
+    jobs, attempts = jobs_frame(), attempts_frame().query("job not in ('plain', 'unheard')")
+    jobs.loc[jobs["job"].isin(["plain", "unheard"]), "state"] = "unknown"
+
+    judgement = check(from_frames(jobs, attempts, **KNOWN))
+
+    assert judgement.broken() == [Promise.LOST]
+    assert "job plain never ended" in judgement[Promise.LOST].witness
 
 
 @pytest.mark.parametrize(

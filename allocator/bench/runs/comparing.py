@@ -9,8 +9,8 @@ from allocator.bench.runs.running import run
 from allocator.bench.statistics.comparison import P99, THROUGHPUT, Arms, Comparison, Figure, compare
 from allocator.bench.workload import Workload
 
-AGAIN = "again"
-"""The label of the first arm's second measurement (A/A)."""
+CANDIDATE, AGAIN = "candidate", "again"
+"""Names of arms: of a candidate that is no other backend, and of the baseline's second measurement (A/A)."""
 
 
 def measure_arms(
@@ -30,18 +30,21 @@ def measure_arms(
     Args:
         baseline, candidate: Backends, as `run` takes them.
         say: Told which arm of which round is how far.
+
+    Returns:
+        Arm -> its runs, in the order of rounds: baseline, candidate, and the baseline again. An arm is named by its
+        backend; where both are the same, the candidate is named CANDIDATE.
     """
-    made: dict[str, list[Run]] = {baseline: [], candidate: [], AGAIN: []}
+    backends = {baseline: baseline, candidate if candidate != baseline else CANDIDATE: candidate, AGAIN: baseline}
+    made: dict[str, list[Run]] = {arm: [] for arm in backends}
     for number in range(rounds):
         replayed = workload.changed(seed=workload.seed + number)
-        order = [baseline, candidate, AGAIN]
-        for arm in order if number % 2 == 0 else reversed(order):
+        for arm in backends if number % 2 == 0 else reversed(backends):
 
             def tell(progress: Progress, arm: str = arm, number: int = number) -> None:
                 say(f"{arm}, round {number + 1} of {rounds}", progress)
 
-            backend = baseline if arm == AGAIN else arm
-            made[arm].append(run(replayed, backend, folder=folder, say=tell))
+            made[arm].append(run(replayed, backends[arm], folder=folder, say=tell))
             stop_if_interrupted(made[arm][-1])
     return made
 

@@ -13,6 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from allocator.bench.checker import Promise
 from allocator.bench.errors import InvalidWorkload
 from allocator.bench.plan import plan
 from allocator.bench.recorder import RecordingFailed
@@ -153,6 +154,19 @@ def test_a_figure_that_was_edited_is_found(copy: Path) -> None:
     (copy / "figures.json").write_text(json.dumps(figures), "utf-8")
 
     assert Run(copy).verify() == [f"figures.json: figures.tables.wait.max_s is {true / 2!r}, and {true!r} by the rows"]
+
+
+def test_a_job_that_others_overtook_breaks_the_order(copy: Path) -> None:
+    """The instants of leases, by the server's clock, bear witness: here one job has waited for half a second."""
+    doctored = Run(copy)
+    overtaken = doctored.jobs["job"].iloc[50]
+    instants = ["leased_at", "started_at", "finished_at", "settled_at"]
+    doctored.attempts.loc[doctored.attempts["job"] == overtaken, instants] += 0.5
+
+    judgement = doctored.judgement
+
+    assert Promise.ORDER in judgement.broken()
+    assert overtaken in judgement[Promise.ORDER].witness
 
 
 def test_two_runs_of_one_seed_replay_the_same(tmp_path: Path) -> None:
