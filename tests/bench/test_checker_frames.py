@@ -131,6 +131,20 @@ def test_a_run_that_was_not_drained_is_not_judged_by_what_is_left() -> None:
     assert {Promise.LOST, Promise.DRAINED} <= set(judgement.not_judged())
 
 
+def test_attempts_without_an_end_of_their_own_are_judged_by_what_is_sure() -> None:
+    """One that was given back untried, and one whose process died: its job is ready again at once."""
+    jobs, attempts = jobs_frame(), attempts_frame()
+    attempts.loc[0, ["outcome", "started_at", "finished_at"]] = ["released", nan, nan]
+    attempts.loc[1, ["finished_at", "error"]] = [nan, "the worker process died"]
+    attempts.loc[2, ["due_at", "leased_at", "started_at"]] = [1.6, 1.6, 1.7]
+    again = pd.DataFrame([("plain", 1, "p2", 10, 0.3, 0.4, 0.5, 0.6, "done", None)], columns=attempts.columns)
+
+    judgement = check(from_frames(jobs, pd.concat([attempts, again], ignore_index=True), **KNOWN))
+
+    assert judgement.told() == []
+    assert judgement.not_judged() == [Promise.ORDER, Promise.TRANSITIONS, Promise.GRACEFUL]
+
+
 def test_a_missing_column_is_named() -> None:
     """Before anything is judged."""
     with pytest.raises(ValueError, match="attempts: has no column token"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from allocator.bench.checker.case import ENDS
 from allocator.bench.checker.history import Attempt, Enqueue, Fault, History, Record, Run, Stop
 from allocator.domain.backoff import Backoff
 
@@ -52,8 +53,9 @@ def from_frames(
     enqueues = list(_enqueues(jobs, max_retries, backoff))
     if stored is not None:
         _demand(stored, "stored", ("job", "attempt", "token", "outcome", "leased_at", "error"))
-        told = attempts.drop_duplicates("token").set_index("token")["finished_at"]
-        stored = stored.assign(finished_at=stored["token"].map(told), due_at=nan)
+        seen = attempts.drop_duplicates("token").set_index("token")
+        instants = {name: stored["token"].map(seen[name]) for name in ("started_at", "finished_at")}
+        stored = stored.assign(**instants, due_at=nan)
     return History(
         enqueues,
         attempts=list(_attempts(attempts if stored is None else stored, lease_s)),
@@ -90,15 +92,20 @@ def _enqueues(jobs: pd.DataFrame, max_retries: int | None, backoff: Backoff | No
 
 
 def _attempts(attempts: pd.DataFrame, lease_s: float) -> Iterator[Attempt]:
-    columns = ["job", "token", "outcome", "attempt", "leased_at", "finished_at", "due_at", "error"]
+    # Who never came to its end set out to tell it at some time after it began, or was given its lease.
+    told = attempts["finished_at"].fillna(attempts["started_at"]).fillna(attempts["leased_at"])
+    attempts = attempts.assign(told_at=told.where(attempts["outcome"].isin(ENDS), attempts["finished_at"]))
+    columns = ["job", "token", "outcome", "attempt", "leased_at", "finished_at", "told_at", "due_at", "error"]
     rows = zip(*(_column(attempts, name) for name in columns), strict=True)
     asked = _column(attempts, "asked_at") if "asked_at" in attempts.columns else None
-    for number, (job, token, outcome, attempt, leased_at, finished_at, due_at, error) in enumerate(rows):
+    for number, (job, token, outcome, attempt, leased_at, finished_at, told_at, due_at, error) in enumerate(rows):
         taken = None if outcome == "running" else True
         yield Attempt(
-            *(job, token, outcome, attempt, taken, leased_at, finished_at, leased_at + lease_s),
+            *(job, token, outcome, attempt, taken, leased_at, told_at, leased_at + lease_s),
             asked_at=nan if asked is None else asked[number],
             due_at=due_at,
+            # A worker that died is nobody's fault: its job is ready again at once.
+            delay_s=0.0 if outcome == "failed" and finished_at != finished_at else nan,
             error=error if isinstance(error, str) else None,
         )
 

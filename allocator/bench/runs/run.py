@@ -24,7 +24,7 @@ STORED = "stored"
 """The frame that only a run with a store has."""
 
 CALL_S = 0.005
-"""Within this time of its lease, by the server's clock, a call has looked at who waits."""
+"""Within this time of the instant that its leases bear, by the server's clock, a call has looked at who waits."""
 
 FIGURES, ABOUT, WORKLOAD = "figures.json", "run.json", "workload.yaml"
 
@@ -140,7 +140,8 @@ class Run:
         """Whether the generator, the recorder and the clocks were up to it."""
         about = self.about
         clocks = Clocks(frozenset([about.boot_id]), about.offset_start_s, about.offset_end_s)
-        return gates(self.jobs, self.attempts, self.backlog, self.summary, clocks, about.clock_error_s)
+        call_s = CALL_S if about.backend == "postgres" else 0.0
+        return gates(self.jobs, self.attempts, self.backlog, self.summary, clocks, about.clock_error_s, call_s)
 
     @cached_property
     def judgement(self) -> Judgement:

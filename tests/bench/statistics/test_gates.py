@@ -106,6 +106,15 @@ def test_what_the_clocks_are_known_to_is_no_fault() -> None:
     assert negative_gate(rows.jobs, rows.attempts, tolerance_s=0.001).status is Status.PASSED
 
 
+def test_a_server_may_lease_what_came_due_while_it_looked() -> None:
+    """Where its leases bear the instant of the call; nothing else may run backwards for that."""
+    rows = by_hand([{"job": "a"}], [{"job": "a", "due_at": 1.0, "leased_at": 0.997, "started_at": 1.1}])
+    early = by_hand([{"job": "a"}], [{"job": "a", "due_at": 1.0, "leased_at": 1.0, "started_at": 0.997}])
+
+    assert negative_gate(rows.jobs, rows.attempts, call_s=0.005).status is Status.PASSED
+    assert negative_gate(early.jobs, early.attempts, call_s=0.005).status is Status.FAILED
+
+
 @pytest.mark.parametrize(("late_s", "status"), [(0.19, Status.PASSED), (0.21, Status.FAILED)])
 def test_a_generator_may_add_a_fifth_to_p99(late_s: float, status: Status) -> None:
     """1 s from the actual send, and the delay that a job asked for is no latency."""
