@@ -262,7 +262,6 @@ class PostgresQueue(Queue):
         leases: list[Lease] = []
         damaged: list[Settlement] = []
         value = reply.get_value
-        leased_at, expires_at = instant(value(0, 6) or b""), instant(value(0, 7) or b"")
         for row in range(reply.ntuples):
             job_id = (value(row, 0) or b"").decode()
             record, enqueued_at = value(row, 1), value(row, 2)
@@ -275,6 +274,7 @@ class PostgresQueue(Queue):
             except (msgspec.DecodeError, ValueError) as error:
                 job, problem = damaged_job(job_id), str(error)
             token, due_at = (value(row, 4) or b"").decode(), instant(value(row, 5) or b"")
+            leased_at, expires_at = instant(value(row, 6) or b""), instant(value(row, 7) or b"")
             lease = Lease(job, failed_count + 1, token, expires_at, due_at, leased_at, self.worker)
             lease.lost_before = value(row, 8) == b"\1"
             if problem:
