@@ -1,6 +1,7 @@
 """`allocator bench`: runs of workloads, and the benchmarks that compare the parts with their limits."""
 
 import json
+import logging
 import shutil
 import time
 from collections.abc import Callable
@@ -83,6 +84,8 @@ def run_workload(
     from allocator.bench.runs import run
 
     chosen = find_workload(workload, seed, duration)
+    # How the tables of a store of its own are made is for nobody who reads a summary.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     with bar(chosen.name) as say:
         made = guarded(lambda: run(chosen, backend, store=job_store, folder=runs, say=say))  # type: ignore[arg-type]
     if store is not None:

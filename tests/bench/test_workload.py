@@ -221,7 +221,7 @@ def test_a_field_that_is_given_twice_is_refused() -> None:
 
 
 def test_the_named_workloads_are_those_promised() -> None:
-    """All ten are there, by these names."""
+    """All of them are there, by these names."""
     assert names() == sorted(
         [
             "steady",
@@ -234,6 +234,7 @@ def test_the_named_workloads_are_those_promised() -> None:
             "poison",
             "big-payloads",
             "trace",
+            "chaos",
         ]
     )
 

@@ -25,6 +25,7 @@ def from_frames(
     backoff: Backoff | None = None,
     is_drained: bool = True,
     stored: pd.DataFrame | None = None,
+    unknown_dequeues: Sequence[tuple[float, float]] = (),
 ) -> History:
     """
     What the frames of a run tell. Instants are seconds since the run's origin, in faults and stops as well.
@@ -42,6 +43,7 @@ def from_frames(
         is_drained: Whether the run waited for everything to end.
         stored: Attempts as a store has them, a row each: job, attempt, token, outcome, leased_at, error. The states of
             the jobs are then the store's too. None: there was no store.
+        unknown_dequeues: See `History`.
 
     Raises:
         ValueError: A column is missing; the message names it.
@@ -69,6 +71,7 @@ def from_frames(
         faults=faults,
         stops=stops,
         left=sum(state in LEFT for state in states) if is_drained else None,
+        unknown_dequeues=unknown_dequeues,
         by_store=stored is not None,
         fenced_by_queue=stored is None,
     )

@@ -23,9 +23,6 @@ FRAMES = ("jobs", "attempts", "backlog")
 STORED = "stored"
 """The frame that only a run with a store has."""
 
-CALL_S = 0.005
-"""Within this time of the instant that its leases bear, by the server's clock, a call has looked at who waits."""
-
 FIGURES, ABOUT, WORKLOAD = "figures.json", "run.json", "workload.yaml"
 
 
@@ -140,8 +137,15 @@ class Run:
         """Whether the generator, the recorder and the clocks were up to it."""
         about = self.about
         clocks = Clocks(frozenset([about.boot_id]), about.offset_start_s, about.offset_end_s)
-        call_s = CALL_S if about.backend == "postgres" else 0.0
-        return gates(self.jobs, self.attempts, self.backlog, self.summary, clocks, about.clock_error_s, call_s)
+        return gates(
+            self.jobs,
+            self.attempts,
+            self.backlog,
+            self.summary,
+            clocks,
+            about.clock_error_s,
+            disturbed=bool(about.faults),
+        )
 
     @cached_property
     def judgement(self) -> Judgement:
@@ -158,18 +162,28 @@ class Run:
                 backoff=None if retry.jitter else retry.backoff(self.workload.seed),
                 is_drained=not self.about.interrupted,
                 stored=self.stored,
+                unknown_dequeues=self._unknown_dequeues(),
             )
         )
+
+    def _unknown_dequeues(self) -> list[tuple[float, float]]:
+        """
+        When calls may have leased jobs of which no reply told: while there was a fault, if a later attempt shows it.
+
+        Without any fault a number that was passed over is a broken promise.
+        """
+        has_gaps = bool((self.attempts["token"].isna() | (self.attempts["token"] == "")).any())
+        return [(fault.began_at, fault.ended_at) for fault in self.about.faults] if has_gaps else []
 
     def _judged_attempts(self) -> pd.DataFrame:
         """
         Those that were seen, with the instants of the calls that leased them, where these bear witness to the order.
 
-        A call was made before the server leased by it. That of a job's later attempts says nothing: a supervisor that
-        was killed may have held a lease of which nothing is known.
+        Servers look at the clock, and then at who waits: who waited before that was seen by the call. That of a job's
+        later attempts says nothing: a supervisor that was killed may have held a lease of which nothing is known.
         """
         seen = self.attempts[self.attempts["token"].notna() & (self.attempts["token"] != "")]
-        asked_at = seen["leased_at"] - self.about.clock_error_s - CALL_S
+        asked_at = seen["leased_at"] - self.about.clock_error_s
         return seen.assign(asked_at=asked_at.where(seen["attempt"] == 1))
 
     @property

@@ -81,7 +81,8 @@ def gates(
     figures: Summary,
     clocks: Clocks | None = None,
     tolerance_s: float = 0.0,
-    call_s: float = 0.0,
+    *,
+    disturbed: bool = False,
 ) -> list[Gate]:
     """
     All gates of a run, in the order of their names above.
@@ -89,14 +90,16 @@ def gates(
     Args:
         figures: The summary of the same rows.
         clocks: None where nothing was noted of them; their gates then do not apply.
-        tolerance_s, call_s: See `negative_gate`.
+        tolerance_s: See `negative_gate`.
+        disturbed: Faults were made: what a server forgets or a killed worker holds obeys no law of steady systems.
     """
-    begin_s, end_s, steady = figures.begin_s or 0.0, figures.end_s or 0.0, figures.steadiness.steady
+    begin_s, end_s = figures.begin_s or 0.0, figures.end_s or 0.0
+    steady = False if disturbed else figures.steadiness.steady
     return [
         lateness_gate(jobs),
         little_gate(jobs, backlog, begin_s, end_s, steady),
         utilisation_gate(attempts, backlog, begin_s, end_s, steady),
-        negative_gate(jobs, attempts, tolerance_s, call_s),
+        negative_gate(jobs, attempts, tolerance_s),
         largest_gate(figures.tables),
         *clock_gates(clocks or Clocks(frozenset())),
     ]
@@ -152,20 +155,18 @@ def utilisation_gate(
     return _law(UTILISATION, "leases held", held, sampled, begin_s, end_s, steady)
 
 
-def negative_gate(jobs: pd.DataFrame, attempts: pd.DataFrame, tolerance_s: float = 0.0, call_s: float = 0.0) -> Gate:
+def negative_gate(jobs: pd.DataFrame, attempts: pd.DataFrame, tolerance_s: float = 0.0) -> Gate:
     """
     Whether any duration runs backwards.
 
     Args:
         tolerance_s: As well as the server's clock is known; what is within that is no fault of a clock.
-        call_s: A server that looks at the clock once a call, and then at who is due, may lease what came due so much
-            later.
     """
     tolerance_s += ROUNDING_S
     durations = {f"jobs.{name}": values for name, values in durations_of_jobs(jobs).items()}
     durations |= {f"attempts.{name}": values for name, values in durations_of_attempts(attempts).items()}
     leased = seconds(attempts, "leased_at")
-    durations["attempts.leased_at - due_at"] = leased - seconds(attempts, "due_at") + call_s
+    durations["attempts.leased_at - due_at"] = leased - seconds(attempts, "due_at")
     durations["attempts.started_at - leased_at"] = seconds(attempts, "started_at") - leased
     count, least, which = 0, 0.0, ""
     for name, values in durations.items():
@@ -229,7 +230,7 @@ def _law(
     at, values = samples
     inside = (at >= begin_s) & (at <= end_s) & ~np.isnan(values)
     if not steady:
-        return _does_not_apply(name, "the run was not steady")
+        return _does_not_apply(name, "the run was not steady, or it was disturbed by faults")
     if inside.sum() < LEAST_SAMPLES:
         return _does_not_apply(name, f"{inside.sum()} samples of the backlog, {LEAST_SAMPLES} are needed")
     _, sampled = batch_means(at[inside], values[inside], begin_s, end_s)
