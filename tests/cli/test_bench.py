@@ -25,7 +25,7 @@ def bench(*arguments: str | Path) -> Result:
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that holds, in a folder of runs of its own."""
-    return run(small(), folder=tmp_path_factory.mktemp("runs"))
+    return run(small(duration_s=0.5), folder=tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_runs_are_listed_with_those_that_are_damaged(runs: Path, kept: Run) -> N
 
     assert [each["id"] for each in listed] == ["20990101T000000-broken", kept.about.id]
     assert [each["verdict"] for each in listed] == ["damaged", "holds"]
-    assert listed[1]["jobs"] == 150
+    assert listed[1]["jobs"] == 50
     assert "damaged" in shown.stdout
     assert shown.exit_code == 0
 
@@ -159,12 +159,12 @@ def test_a_run_is_verified(runs: Path, kept: Run) -> None:
     """Exit status 1 where a figure does not follow from the rows."""
     sound = bench("verify", kept.about.id, "--runs", runs)
     figures = runs / kept.about.id / "figures.json"
-    figures.write_text(figures.read_text("utf-8").replace('"jobs": 150', '"jobs": 151'), "utf-8")
+    figures.write_text(figures.read_text("utf-8").replace('"jobs": 50', '"jobs": 51'), "utf-8")
     edited = bench("verify", kept.about.id, "--runs", runs, "--json")
 
     assert sound.exit_code == 0
     assert edited.exit_code == 1
-    assert json.loads(edited.stdout)["problems"] == ["figures.json: figures.jobs is 151, and 150 by the rows"]
+    assert json.loads(edited.stdout)["problems"] == ["figures.json: figures.jobs is 51, and 50 by the rows"]
 
 
 def test_a_run_is_exported_as_csv_and_json(runs: Path, kept: Run, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_a_run_is_exported_as_csv_and_json(runs: Path, kept: Run, tmp_path: Path
     done = bench("export", kept.about.id, "--runs", runs, "-o", tmp_path / "out")
 
     assert done.exit_code == 0
-    assert len((tmp_path / "out" / "jobs.csv").read_text("utf-8").splitlines()) == 151
+    assert len((tmp_path / "out" / "jobs.csv").read_text("utf-8").splitlines()) == 51
     told = json.loads((tmp_path / "out" / "run.json").read_text("utf-8"))
     assert told["about"]["id"] == kept.about.id
     assert told["verdict"] == "holds"
@@ -222,7 +222,7 @@ def test_throughput_is_measured_against_workers(tmp_path: Path) -> None:
 
 def test_latency_is_measured_against_load(tmp_path: Path) -> None:
     """A run a rate, ascending; the knee is told where there are enough jobs for p99 near 20 % load, else not."""
-    done = bench("curve", a_file(tmp_path), "--rates", "80,40", "--duration", "0.5", "--runs", tmp_path, "--json")
+    done = bench("curve", a_file(tmp_path), "--rates", "80,40", "--duration", "0.2", "--runs", tmp_path, "--json")
 
     told = json.loads(done.stdout)
     assert done.exit_code == 0

@@ -53,9 +53,9 @@ def test_a_run_gets_over_what_befalls_its_workers_and_connections(tmp_path: Path
 @pytest.mark.redis
 def test_with_a_store_a_run_survives_the_loss_of_its_queue(tmp_path: Path) -> None:
     """Everything that FLUSHALL took is put back by the reconciler; the store's own record is judged too."""
-    slow = {"model": "constant", "seconds": 0.05}
+    slow = {"model": "constant", "seconds": 0.1}
 
-    made = harmed(tmp_path, "redis", {"kind": "flushall", "at_s": 1.0}, store="sqlite", service=slow)
+    made = harmed(tmp_path, "redis", {"kind": "flushall", "at_s": 0.5}, store="sqlite", service=slow, duration_s=0.8)
 
     assert made.judgement.told() == []
     assert made.judgement[Promise.TRANSITIONS].status == "holds"

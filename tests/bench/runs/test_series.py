@@ -25,7 +25,7 @@ def test_arms_are_interleaved_and_replay_the_same(tmp_path: Path) -> None:
     order: list[str] = []
 
     made = measure_arms(
-        small(duration_s=0.2, arrival={"model": "poisson", "rate_per_s": 100}),
+        small(duration_s=0.1, arrival={"model": "poisson", "rate_per_s": 100}),
         "memory",
         "memory",
         2,
