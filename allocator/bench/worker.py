@@ -85,9 +85,10 @@ def main(path: str) -> int:
             return AWAY
         working.start()
         Path(orders.ready).touch()
-        # Who was killed cannot stop its workers.
-        while not working.stopping.wait(1.0) and os.getppid() == orders.parent:
-            pass
+        while not working.stopping.wait(1.0):
+            if os.getppid() != orders.parent:
+                # The run was killed, its server with it, and nobody is left to judge what would be done from now on.
+                os._exit(1)
         working.stop()
     recorder.close()
     return int(working.failed)

@@ -107,13 +107,12 @@ def list_runs(runs: RunFolders = RUNS, as_json: AsJson = False) -> None:
         try:
             about = Run(folder).about
             figures = json.loads((folder / "figures.json").read_text("utf-8"))
-        except (NoRun, OSError, ValueError) as error:
-            listed.append({"id": folder.name, "verdict": "damaged", "problem": str(error)})
-        else:
             listed.append({
                 "id": about.id, "workload": about.name, "backend": about.backend, "started_at": about.started_at,
                 "jobs": figures["figures"]["jobs"], "verdict": figures["verdict"],
             })  # fmt: skip
+        except (NoRun, OSError, ValueError, LookupError, TypeError) as error:
+            listed.append({"id": folder.name, "verdict": "damaged", "problem": str(error)})
     if as_json:
         print(json.dumps(listed))
         return

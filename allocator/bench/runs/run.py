@@ -14,6 +14,7 @@ import pandas as pd
 
 from allocator.bench.checker import Fault, Judgement, Stop, check
 from allocator.bench.checker.frames import from_frames
+from allocator.bench.errors import InvalidWorkload
 from allocator.bench.statistics.gates import Clocks, Gate, Status, gates
 from allocator.bench.statistics.summary import Summary, summary
 from allocator.bench.workload import Workload
@@ -54,7 +55,7 @@ class About(msgspec.Struct, kw_only=True):
     id: str
     name: str
     backend: str
-    store: str
+    store: str = "none"
     durability: str
     server: str
     started_at: float
@@ -97,7 +98,7 @@ class Run:
         try:
             self.about = msgspec.json.decode((folder / ABOUT).read_bytes(), type=About)
             self.workload = Workload.from_yaml(folder / WORKLOAD)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, msgspec.MsgspecError, InvalidWorkload) as error:
             raise NoRun(f"{folder} holds no run that can be read: {error}") from error
 
     @classmethod
@@ -232,6 +233,8 @@ class Run:
             for name, digest in self.about.sha256.items()
             if not (self.folder / name).exists() or _sha256(self.folder / name) != digest
         ]
+        if self.workload.hash != self.about.workload_hash:
+            problems.append(f"{WORKLOAD}: is not the workload that was run; it was changed after the run")
         if problems:
             return problems
         try:

@@ -5,6 +5,8 @@ import json
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -146,6 +148,14 @@ def test_a_row_that_was_edited_is_found(copy: Path) -> None:
     assert problems[0].startswith("jobs.parquet: its SHA-256 is not the one")
 
 
+def test_a_workload_that_was_edited_is_found(copy: Path) -> None:
+    """Promises are judged by it: of more retries, say."""
+    path = copy / "workload.yaml"
+    path.write_text(path.read_text("utf-8").replace("max_retries: 2", "max_retries: 3"), "utf-8")
+
+    assert Run(copy).verify() == ["workload.yaml: is not the workload that was run; it was changed after the run"]
+
+
 def test_a_figure_that_was_edited_is_found(copy: Path) -> None:
     """By its name, with what the rows say."""
     figures = json.loads((copy / "figures.json").read_text("utf-8"))
@@ -267,6 +277,26 @@ def test_an_interrupted_run_keeps_what_was_measured_and_leaves_nothing_running(r
     assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert Run(made.folder).verify() == []
+
+
+@pytest.mark.full
+@pytest.mark.redis
+@pytest.mark.service
+def test_a_run_that_is_killed_leaves_nothing_running(tmp_path: Path) -> None:
+    """Neither producers nor workers, nor their processes, nor the server that was started for it."""
+    workload = small(duration_s=60, workers={"count": 2, "kind": "processes"})
+    (tmp_path / "mine.yaml").write_text(workload.to_yaml(), "utf-8")
+    command = ["-m", "allocator.cli", "bench", "run", str(tmp_path / "mine.yaml"), "-b", "redis", "--runs"]
+    with subprocess.Popen([sys.executable, *command, str(tmp_path / "runs")], stderr=subprocess.DEVNULL) as program:
+        while not any(any(path.read_bytes()) for path in tmp_path.glob("runs/*/records/*.waits")):
+            assert program.poll() is None
+        started = psutil.Process(program.pid).children(recursive=True)
+        program.kill()
+
+    _, left = psutil.wait_procs(started, timeout=30)
+
+    assert len(started) >= 5
+    assert left == []
 
 
 @pytest.mark.redis
