@@ -115,6 +115,7 @@ class Execution:
                 injector = Injector(workload, place, workers, generator.processes, origin_ns)
                 stack.callback(injector.stop)
                 sampler.start()
+                stack.callback(sampler.stop)
                 injector.start()
                 self._watch(generator, workers, sampler, injector, interrupted)
                 generator.stop()

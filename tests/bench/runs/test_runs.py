@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -330,6 +331,8 @@ def test_a_run_whose_records_find_no_room_ends_and_says_so(tmp_path: Path) -> No
 
     with pytest.raises(RecordingFailed, match="Make room"):
         run(workload, folder=tmp_path)
+
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("bench-")] == []
 
 
 @pytest.mark.redis
