@@ -1,0 +1,164 @@
+"""What decides the claims of a report: the tests, runs and measures in its folder, and nothing that was said before."""
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from allocator.bench.runs.run import FIGURES, About, NoRun, Run
+from allocator.report.artefacts import RUNS, TESTS, Measure, read_measures
+
+BACKEND_OF_TEST = {
+    "inprocess": "memory",
+    "memory": "memory",
+    "redis": "redis",
+    "valkey": "redis",
+    "postgres": "postgres",
+}
+"""The parameter of a test that names its backend -> the backend."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """
+    What became of one test.
+
+    Args:
+        file, name: As pytest has them: tests/contract/test_order.py, test_order[redis].
+        outcome: passed, failed, error (in its set-up) or skipped.
+        said: Why, where it did not pass.
+    """
+
+    file: str
+    name: str
+    outcome: str
+    took_s: float
+    said: str
+
+    @property
+    def id(self) -> str:
+        return f"{self.file}::{self.name}"
+
+    @property
+    def backend(self) -> str | None:
+        """Which one it ran on, if its parameters name one."""
+        _, _, parameters = self.name.rstrip("]").partition("[")
+        return next((BACKEND_OF_TEST[part] for part in parameters.split("-") if part in BACKEND_OF_TEST), None)
+
+    def is_of(self, pattern: str) -> bool:
+        """Whether it is what `pattern` names: a folder, a file, or a test with all its parameters."""
+        own = f"{self.file}::{self.name.partition('[')[0]}"
+        return own == pattern or self.file == pattern or self.file.startswith(pattern.rstrip("/") + "/")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """
+    A run of this report, by what was computed of its rows when it was made; `allocator report verify` computes it anew.
+
+    Args:
+        gates: Names of those that failed.
+        promises: What the checker said: promise -> holds, broken or not judged.
+        figures: See `allocator.bench.statistics.summary.Summary`.
+    """
+
+    run: Run
+    about: About
+    verdict: str
+    gates: list[str]
+    promises: dict[str, str]
+    witnesses: dict[str, str]
+    figures: dict[str, Any]
+
+    @property
+    def broken(self) -> list[str]:
+        return [promise for promise, status in self.promises.items() if status == "broken"]
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its server kept what it accepted on disk: one that does not may lose jobs by its settings."""
+        durability = self.run.workload.durability
+        return durability.redis_appendfsync != "none" and durability.postgres_synchronous_commit
+
+    @property
+    def saturated(self) -> bool:
+        return bool(self.figures["steadiness"]["saturated"])
+
+
+class Evidence:
+    """
+    All of a report's folder.
+
+    Attributes:
+        damaged: Run folder -> why it cannot be read.
+
+    Raises:
+        BadMeasure: A file of measures is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.damaged: dict[str, str] = {}
+        self.measures: dict[str, Measure] = read_measures(folder)
+
+    @cached_property
+    def tests(self) -> list[Tested]:
+        """Of `tests.xml`; none where no test was run."""
+        path = self.folder / TESTS
+        return read_tests(path) if path.exists() else []
+
+    @cached_property
+    def runs(self) -> dict[str, Recorded]:
+        """Id -> run, in the order in which they were made."""
+        found = {}
+        folder = self.folder / RUNS
+        for path in sorted(folder.iterdir() if folder.is_dir() else ()):
+            try:
+                recorded = _recorded(path)
+            except (NoRun, OSError, ValueError, KeyError) as error:
+                self.damaged[path.name] = str(error)
+            else:
+                found[recorded.about.id] = recorded
+        return dict(sorted(found.items(), key=lambda item: item[1].about.started_at))
+
+    def tests_of(self, patterns: Sequence[str], backend: str | None) -> list[Tested]:
+        """Those that the patterns name; of a backend only those that ran on it, where tests say so."""
+        named = [test for test in self.tests if any(test.is_of(pattern) for pattern in patterns)]
+        return [test for test in named if backend is None or test.backend in (backend, None)]
+
+    def runs_on(self, backend: str | None) -> list[Recorded]:
+        return [run for run in self.runs.values() if backend in (None, run.about.backend)]
+
+
+def read_tests(path: Path) -> list[Tested]:
+    """A JUnit file of pytest's, family xunit1, in which each case names its file; raises ValueError on any other."""
+    try:
+        root = ET.parse(path).getroot()
+    except ET.ParseError as error:
+        raise ValueError(f"{path}: this is no JUnit file: {error}") from error
+    found = []
+    for case in root.iter("testcase"):
+        outcome, said = "passed", ""
+        for tag, word in (("skipped", "skipped"), ("failure", "failed"), ("error", "error")):
+            if (element := case.find(tag)) is not None:
+                outcome, said = word, element.get("message") or ""
+        file = case.get("file") or case.get("classname", "").replace(".", "/") + ".py"
+        found.append(Tested(file, case.get("name", ""), outcome, float(case.get("time", 0)), said))
+    return found
+
+
+def _recorded(path: Path) -> Recorded:
+    run = Run(path)
+    computed = json.loads((path / FIGURES).read_text("utf-8"))
+    return Recorded(
+        run,
+        run.about,
+        computed["verdict"],
+        [gate["name"] for gate in computed["gates"] if gate["status"] == "failed"],
+        {each["promise"]: each["status"] for each in computed["verdicts"]},
+        {each["promise"]: each["witness"] for each in computed["verdicts"] if each["witness"]},
+        computed["figures"],
+    )
