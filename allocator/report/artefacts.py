@@ -205,9 +205,11 @@ def reports_folder() -> Path:
     return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "reports"
 
 
-def new_report_folder(purpose: str) -> Path:
-    """A folder that is not there yet; its name sorts by time (UTC)."""
-    folder = reports_folder() / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{purpose}-{secrets.token_hex(2)}"
+def new_report_folder(purpose: str, reports: Path | None = None) -> Path:
+    """A folder that was not there, in `reports` or `reports_folder()`; its name sorts by time (UTC)."""
+    folder = (
+        reports or reports_folder()
+    ).resolve() / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{purpose}-{secrets.token_hex(2)}"
     folder.mkdir(parents=True)
     return folder
 

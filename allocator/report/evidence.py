@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from allocator.bench.checker.verdicts import Promise
 from allocator.bench.runs.run import FIGURES, About, NoRun, Run
 from allocator.report.artefacts import RUNS, TESTS, Measure, read_measures
 
@@ -61,6 +62,7 @@ class Recorded:
 
     Args:
         gates: Names of those that failed.
+        gate_results: All: name, status, value, bound, sentence.
         promises: What the checker said: promise -> holds, broken or not judged.
         figures: See `allocator.bench.statistics.summary.Summary`.
     """
@@ -69,6 +71,7 @@ class Recorded:
     about: About
     verdict: str
     gates: list[str]
+    gate_results: list[dict[str, Any]]
     promises: dict[str, str]
     witnesses: dict[str, str]
     figures: dict[str, Any]
@@ -76,6 +79,11 @@ class Recorded:
     @property
     def broken(self) -> list[str]:
         return [promise for promise, status in self.promises.items() if status == "broken"]
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether a job that was accepted is gone, or had not come to its end when there had been time for all."""
+        return "broken" in (self.promises.get(Promise.LOST), self.promises.get(Promise.DRAINED))
 
     @property
     def is_kept(self) -> bool:
@@ -158,6 +166,7 @@ def _recorded(path: Path) -> Recorded:
         run.about,
         computed["verdict"],
         [gate["name"] for gate in computed["gates"] if gate["status"] == "failed"],
+        computed["gates"],
         {each["promise"]: each["status"] for each in computed["verdicts"]},
         {each["promise"]: each["witness"] for each in computed["verdicts"] if each["witness"]},
         computed["figures"],

@@ -21,7 +21,7 @@ def shown(value: float | None, unit: str = "") -> str:
         factor, name = next((factor, name) for below, factor, name in _TIMES if size < below)
         return "0 s" if value == 0 else f"{digits(value * factor)} {name}"
     if unit == "share":
-        return f"{digits(100 * value)} %"
+        return f"{_percent(value)} %"
     if unit == "B":
         factor, name = next(
             (each for each in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if value >= each[0]), (1, "B")
@@ -39,6 +39,16 @@ def digits(value: float) -> str:
     places = max(0, 2 - math.floor(math.log10(abs(value))))
     text = f"{value:,.{places}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _percent(share: float) -> str:
+    """As `digits`; but what is not all is never written as 100."""
+    text = digits(100 * share)
+    places = 2
+    while text == "100" and share != 1 and places < 9:
+        text = f"{100 * share:.{places}f}".rstrip("0").rstrip(".")
+        places += 1
+    return text
 
 
 def between(low: float | None, high: float | None, unit: str = "") -> str:

@@ -134,8 +134,8 @@ class Report:
 
     @property
     def lost_on(self) -> list[str]:
-        """Where accepted jobs were lost, in words."""
-        where = {run.about.backend for run in self.runs if run.promises.get(Promise.LOST) == "broken"}
+        """Where accepted jobs were lost or never came to an end, in words."""
+        where = {run.about.backend for run in self.runs if run.has_lost}
         return [title for backend, title in BACKENDS.items() if backend in where]
 
     @property

@@ -19,7 +19,7 @@ SUMMARY_BYTES = 60_000
 """A forge shows a job summary of up to 1 MiB; more than this nobody reads."""
 
 
-class TargetResult(msgspec.Struct, kw_only=True):
+class TargetResult(msgspec.Struct):
     comparison: str
     value: float
     unit: str
@@ -135,7 +135,7 @@ def _claim(finding: Finding) -> ClaimResult:
         unit=finding.unit,
         n=finding.n,
         struck=finding.struck,
-        target=target and TargetResult(comparison=target.comparison, value=target.value, unit=target.unit),
+        target=None if target is None else TargetResult(target.comparison, target.value, target.unit),
         runs=list(finding.runs),
         origin=claim.origin,
         command=claim.how,

@@ -1,0 +1,110 @@
+"""What machines read: results with their schema, JUnit, a summary, an index, and what changed."""
+
+import json
+import xml.etree.ElementTree as ET
+from importlib import resources
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from allocator.report import index
+from allocator.report.history import changes
+from allocator.report.page import Page
+from allocator.report.results import SUMMARY_BYTES, read_results, schema, summary
+from allocator.report.verifying import verify
+from tests.report.builders import a_report, a_run, lossy, written
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of one run that holds, and one that lost a job."""
+    folder = tmp_path_factory.mktemp("reports") / "20260101T000000-smoke-abcd"
+    good, bad = a_run(folder / "runs", "r1"), a_run(folder / "runs", "r2", "redis", rows=lossy(), faults=1)
+    return written(a_report(folder, good, bad))
+
+
+def test_results_follow_their_schema(report: Path) -> None:
+    """The one that the package ships, which is that of the code."""
+    shipped = json.loads((resources.files("allocator.report") / "results-1.schema.json").read_text("utf-8"))
+
+    jsonschema.validate(json.loads((report / "results.json").read_text("utf-8")), shipped)
+
+    assert shipped == schema()
+
+
+def test_junit_has_a_case_for_each_claim(report: Path) -> None:
+    """FAIL is a failure; what was not decided is skipped, with its reason."""
+    found = read_results(report)
+
+    suite = ET.parse(report / "junit.xml").getroot()[0]
+
+    assert len(suite) == len(found.claims)
+    failures = {case.get("name", "").partition(":")[0] for case in suite if case.find("failure") is not None}
+    assert failures == {claim.id for claim in found.claims if claim.status == "FAIL"}
+    assert "redis-lost-nothing" in failures
+    assert all(skipped.get("message") for skipped in suite.iter("skipped"))
+
+
+def test_a_long_summary_is_cut_and_says_so(report: Path) -> None:
+    """A forge would drop it as a whole."""
+    found = read_results(report)
+    for claim in found.claims:
+        claim.reason = "because " * 200
+
+    text = summary(found)
+
+    assert len(text.encode()) < SUMMARY_BYTES
+    assert "lines were left out" in text
+
+
+def test_the_sentence_names_where_jobs_were_lost(report: Path) -> None:
+    """In plain words, first."""
+    assert Page(report).results.verdict.startswith("Accepted jobs were lost, or never came to an end, on Redis.")
+
+
+def test_a_report_that_is_as_it_was_verifies(report: Path) -> None:
+    """Every figure follows from the rows, every status from the evidence."""
+    assert list(verify(report)) == []
+
+
+@pytest.mark.parametrize("part", ["runs/r1/jobs.parquet", "runs/r1/figures.json", "results.json"])
+def test_what_was_edited_afterwards_is_found(report: Path, part: str) -> None:
+    """Rows, figures and statuses alike."""
+    path = report / part
+    before = path.read_bytes()
+    edited = before + b" " if part.endswith("parquet") else before.replace(b"PASS", b"FAIL").replace(b"2000", b"2001")
+    path.write_bytes(edited)
+    try:
+        assert list(verify(report)) != []
+    finally:
+        path.write_bytes(before)
+
+
+def test_the_index_survives_missing_and_damaged_reports(report: Path) -> None:
+    """They are named, and harm nothing; a folder that is no report is left out."""
+    reports = report.parent
+    (reports / "20260102T000000-smoke-dead").mkdir()
+    (reports / "20260102T000000-smoke-dead" / "results.json").write_text('{"version": 1', "utf-8")
+    (reports / "runs").mkdir()
+
+    text = index.write(reports).read_text("utf-8")
+
+    assert "20260102T000000-smoke-dead" in text
+    assert "Accepted jobs were lost" in text
+    assert "<svg" not in text
+
+
+def test_a_change_is_told_worst_first(report: Path, tmp_path: Path) -> None:
+    """Of the same claims, in two reports."""
+    after = read_results(report)
+    before = read_results(report)
+    for claim in before.claims:
+        if claim.id in ("redis-lost-nothing", "memory-lost-nothing"):
+            claim.status = {"PASS": "FAIL", "FAIL": "PASS"}[claim.status]
+
+    told = changes(before, after)
+
+    assert told[0].startswith("redis-lost-nothing: PASS before, FAIL now")
+    assert told[1].startswith("memory-lost-nothing: FAIL before, PASS now")
+    assert len(told) == 2
