@@ -8,13 +8,14 @@ drawn; nothing is cut off.
 """
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from allocator.bench.checker import Fault
 from allocator.bench.statistics.curves import Knee
@@ -22,11 +23,16 @@ from allocator.bench.statistics.percentiles import BEYOND, SHOWN, rank
 from allocator.domain.backoff import Backoff
 from allocator.report import style
 
-COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.ORANGE, style.SKY, style.PURPLE)
-DASHES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P")
+COLOURS = (style.BLUE, style.PURPLE, style.ORANGE, style.SKY, style.VERMILION, style.GREEN)
+DASHES = ("-", ":", "--", "-.")
+MARKERS = ("o", "P", "D", "v", "s", "^")
+"""Of series that are no backends, in an order that seldom meets those of backends beside them."""
+
 SMALL = 12
 """Square points: of markers of which there are many."""
+
+RATIOS = (0.01, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10, 100)
+"""What may stand at an axis of ratios."""
 
 MANY = 5000
 """So many marks are drawn as a picture within the figure, which as lines would be megabytes."""
@@ -89,7 +95,8 @@ def in_and_out(ax: Axes, flow: pd.DataFrame, faults: Sequence[Fault] = (), warmu
     What came in and what went out, with faults shaded and the warm-up hatched.
 
     Args:
-        flow: A column a series, in jobs a second; the index holds the instants, in seconds or as timedeltas.
+        flow: A column a series, in jobs a second. The index holds the instants: seconds, or, where they were made for
+            `resample`, timedeltas or times since the epoch.
     """
     for number, (name, values) in enumerate(flow.items()):
         look = _look(name, number) | {"marker": ""}
@@ -234,9 +241,11 @@ def counted(ax: Axes, table: pd.DataFrame, unit: str) -> None:
     """
     left = np.zeros(len(table))
     for number, (name, values) in enumerate(table.items()):
-        look: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "hatch": ("", "//", "..", "xx")[number % 4]}
-        ax.barh(range(len(table)), values.to_numpy(np.float64), left=left, label=str(name), **look)
-        left += values.to_numpy(np.float64)
+        look = _look(name, number)
+        hatch = ("", "//", "..", "xx")[number % 4]
+        widths = values.to_numpy(np.float64)
+        ax.barh(range(len(table)), widths, left=left, color=look["color"], hatch=hatch, label=look["label"])
+        left += widths
     for place, total in enumerate(left):
         ax.annotate(f" {total:,g}", (total, place), va="center")
     ax.set_yticks(range(len(table)), [_short(str(name)) for name in table.index])
@@ -244,7 +253,8 @@ def counted(ax: Axes, table: pd.DataFrame, unit: str) -> None:
     ax.margins(x=0.15)
     ax.set_xlabel(unit)
     if table.shape[1] > 1:
-        _legend(ax)
+        # Above, where no bar is.
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
 
 
 def dead_letters_by_reason(ax: Axes, table: pd.DataFrame) -> None:
@@ -262,13 +272,12 @@ def worker_timeline(ax: Axes, attempts: pd.DataFrame, faults: Sequence[Fault] = 
     What each worker did: a bar an attempt, by how it ended.
 
     Args:
-        attempts: Rows of a run: process, worker, started_at, finished_at, settled_at, outcome. What has no end, since
-            its process was killed, is a mark where it started.
+        attempts: Rows of a run: worker, started_at, finished_at, settled_at, outcome. What has no end, since its
+            process was killed, is a mark where it started.
     """
-    started = attempts.dropna(subset=["started_at", "process"])
-    workers = started[["process", "worker"]].drop_duplicates().sort_values(["process", "worker"])
-    places = {tuple(row): place for place, row in enumerate(workers.itertuples(index=False))}
-    at = np.array([places[row] for row in zip(started["process"], started["worker"], strict=True)])
+    started = attempts.dropna(subset=["started_at", "worker"])
+    workers = sorted(started["worker"].unique())
+    at = np.searchsorted(workers, started["worker"].to_numpy(object))
     for number, outcome in enumerate(sorted(started["outcome"].unique())):
         chosen = (started["outcome"] == outcome).to_numpy(bool)
         rows, colour = started[chosen], COLOURS[number % len(COLOURS)]
@@ -279,8 +288,7 @@ def worker_timeline(ax: Axes, attempts: pd.DataFrame, faults: Sequence[Fault] = 
         )  # fmt: skip
         endless = ends.isna().to_numpy(bool)
         ax.scatter(rows["started_at"][endless], at[chosen][endless], marker="x", color=colour)
-    ax.set_yticks(list(places.values()), [f"{process}/{worker}" for process, worker in places])
-    ax.set_ylabel("process/worker")
+    ax.set_yticks(range(len(workers)), [str(worker) for worker in workers])
     _over_time(ax, faults, 0.0)
 
 
@@ -302,8 +310,10 @@ def ratios(ax: Axes, comparisons: pd.DataFrame) -> None:
     ax.invert_yaxis()
     ax.axvline(1.0, color=style.INK, linestyle=":")
     ax.set_xscale("log")
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-    ax.xaxis.set_minor_formatter(FuncFormatter(lambda value, place: ""))
+    ax.minorticks_off()
+    low, high = ax.get_xlim()
+    shown = [ratio for ratio in RATIOS if low <= ratio <= high]
+    ax.set_xticks(shown, [f"{ratio:g}" for ratio in shown])
     ax.set_xlabel("of the baseline (grey: the same, for all that matters)")
 
 
@@ -337,13 +347,18 @@ def _over_time(ax: Axes, faults: Sequence[Fault], warmup_s: float) -> None:
     _legend(ax)
 
 
-def _seconds(index: "pd.Index[float]") -> np.ndarray:
+def _seconds(index: "pd.Index[Any]") -> np.ndarray:
+    if isinstance(index, pd.DatetimeIndex):
+        index = index - pd.Timestamp(0, tz=index.tz)
     if isinstance(index, pd.TimedeltaIndex):
         return np.asarray(index.total_seconds(), np.float64)
     return index.to_numpy(np.float64)
 
 
 def _milliseconds(ax: Axes, label: str) -> None:
+    if ax.get_yscale() == "log":
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
     ax.set_ylabel(label)
 
@@ -354,5 +369,6 @@ def _legend(ax: Axes) -> None:
 
 
 def _short(text: str) -> str:
+    """Its first line, on two lines at most."""
     first = text.splitlines()[0] if text else ""
-    return first if len(first) <= 48 else first[:47] + "…"
+    return "\n".join(textwrap.wrap(first, 28, max_lines=2, placeholder=" …"))

@@ -32,19 +32,21 @@ class BrokenServer(RuntimeError):
 
 class Server:
     """
-    As `allocator serve` runs it, with a queue in process and records in SQLite.
+    As `allocator serve` runs it, with records in SQLite.
 
     Args:
         folder: Of its own; files are in data/, records in store.db.
         processes: Of its workers.
+        queue_url, queue_name: Of its queue, by default one in process.
     """
 
-    def __init__(self, folder: Path, processes: int) -> None:
+    def __init__(self, folder: Path, processes: int, queue_url: str = "memory://", queue_name: str = "default") -> None:
         self.folder = folder
         self.port = free_port()
         self._log = folder / "log"
         environment = os.environ | {
-            "ALLOCATOR_QUEUE_URL": "memory://",
+            "ALLOCATOR_QUEUE_URL": queue_url,
+            "ALLOCATOR_QUEUE_NAME": queue_name,
             "ALLOCATOR_DATA": str(folder / "data"),
             "ALLOCATOR_STORE_URL": f"sqlite:///{folder / 'store.db'}",
             "ALLOCATOR_PORT": str(self.port),
@@ -104,10 +106,15 @@ class Server:
 
 
 @contextmanager
-def running(processes: int, folder: Path | None = None) -> Iterator[Server]:
-    """A server, and its folder with all in it, until the block ends; a folder that is given stays."""
+def running(processes: int, folder: Path | None = None, **options: str) -> Iterator[Server]:
+    """
+    A server, and its folder with all in it, until the block ends; a folder that is given stays.
+
+    Args:
+        options: As of Server.
+    """
     with tempfile.TemporaryDirectory(prefix="allocator-bench-") as made:
-        server = Server(folder or Path(made), processes)
+        server = Server(folder or Path(made), processes, **options)
         try:
             yield server
         finally:
