@@ -72,8 +72,8 @@ class Page:
 
     @cached_property
     def results(self) -> Results:
-        """The report in plain values, with its sentence."""
-        return results(self.report, sentence(self.report))
+        """The report in plain values, with its sentences."""
+        return results(self.report, " ".join(sentences(self.report)))
 
     @cached_property
     def _earlier(self) -> list[Results]:
@@ -90,8 +90,10 @@ class Page:
 
     def _verdict(self) -> dict[str, Any]:
         report = self.report
+        first, second = sentences(report)
         return {
-            "sentence": self.results.verdict,
+            "first": first,
+            "second": second,
             "made": report.made,
             "broken": [*report.made.broken, *(f"run {id}: {why}" for id, why in report.evidence.damaged.items())],
             "components": report.components,
@@ -120,8 +122,8 @@ class Page:
             "components": report.components,
             "by_name": {each.name: each for each in report.components},
             "architecture_alt": f"The parts of the system and their status. {'; '.join(states)}.",
-            "component_table": tables.of_components(report.components),
-            "actions": report.having(Status.FAIL) + report.having(Status.INCONCLUSIVE),
+            "actions": _actions(report.having(Status.FAIL) + report.having(Status.INCONCLUSIVE)),
+            "limit": LIMIT,
             "old": old.items(),
             "unmeasured": report.unmeasured,
         }
@@ -171,7 +173,7 @@ class Page:
             "histories": len(judged),
             "losing": losing,
             # The rule of three: with no event in n trials its probability is below 3/n at 95 %.
-            "bound": min(1.0, 3 / len(judged)) if judged and not losing else None,
+            "bound": 3 / len(judged) if len(judged) > 3 and not losing else None,
             "level": LEVEL,
             "controls": of_frame("Controls", controls) if controls is not None else Table("", [], []),
             "pictures": pictures.timelines(self.report),
@@ -218,7 +220,7 @@ class Page:
                 ["File", "SHA-256"],
                 [[f"{run.about.id}/{name}", digest] for run in runs for name, digest in run.about.sha256.items()],
             ),
-            "machine": Table("Machine and versions", ["", ""], list(machine.items())),
+            "machine": Table("Machine and versions", ["What", "Which"], list(machine.items())),
         }
 
     def _why(self, name: str) -> str:
@@ -239,10 +241,10 @@ class Page:
             )
 
 
-def sentence(report: Report) -> str:
-    """The whole report in one or two sentences, in plain words."""
+def sentences(report: Report) -> tuple[str, str]:
+    """The whole report in two sentences, in plain words: what became of jobs, and of claims."""
     template = environment().get_template("sentence.txt.j2")
-    return template.render(
+    text = template.render(
         lost_on=report.lost_on,
         kept_on=report.kept_on,
         runs=len(report.runs),
@@ -250,7 +252,20 @@ def sentence(report: Report) -> str:
         faults=report.faults,
         counts=report.counts,
         claims=len(report.findings),
-    ).strip()
+    )
+    first, _, second = text.strip().partition("\n")
+    return first, second
+
+
+def _actions(findings: list[Finding]) -> list[dict[str, Any]]:
+    """What to do about claims that do not hold, those with one reason and one command together."""
+    groups: dict[tuple[Status, str, str], list[str]] = defaultdict(list)
+    for each in findings:
+        groups[each.status, each.reason, each.claim.how].append(each.claim.id)
+    return [
+        {"status": status, "reason": reason, "command": command, "ids": ids}
+        for (status, reason, command), ids in groups.items()
+    ]
 
 
 @cache

@@ -40,6 +40,7 @@ class Picture:
     struck: bool = False
 
 
+@style.styled()
 def latencies(report: Report) -> tuple[list[Picture], Table]:
     """Percentiles and a heatmap for each backend; and the table of all percentiles."""
     found, rows = [], []
@@ -67,7 +68,7 @@ def latencies(report: Report) -> tuple[list[Picture], Table]:
         )
         found.append(_picture(figure, caption, table, runs))
         found.append(_heatmap(title, runs[-1]))
-    return found, Table("Latency", ["", *percentiles("", {}).columns[1:]], rows)
+    return found, Table("Latency", percentiles("", {}).columns, rows)
 
 
 def _durations(run: Recorded) -> pd.DataFrame:
@@ -91,12 +92,16 @@ def _heatmap(title: str, run: Recorded) -> Picture:
         low, high, last = 1e-3, 1.0, 1.0
     else:
         low, high, last = float(seconds.min()), float(seconds.max()), float(at.max())
-    edges = np.geomspace(low * 0.999, max(high, low * 1.01) * 1.001, BINS + 1)
-    times = np.linspace(0, last, BINS + 1)
+    # Cells of a few jobs each: more would be noise, fewer would hide what happened.
+    bins = int(np.clip(np.sqrt(len(seconds)) / 2, 8, BINS))
+    edges = np.geomspace(low * 0.999, max(high, low * 1.01) * 1.001, bins + 1)
+    times = np.linspace(0, last, bins + 1)
     values, _, _ = np.histogram2d(seconds, at, [edges, times])
     counts = pd.DataFrame(values, np.sqrt(edges[:-1] * edges[1:]), (times[:-1] + times[1:]) / 2)
     figure, axes = style.new_figure()
     figures.latency_heatmap(axes, counts)
+    axes.grid(visible=False)
+    style.few_log_ticks(axes)
     axes.set_title(f"{title}, over time")
     caption = (
         f"{title}: each column is an instant of the run, each cell how many jobs ended then after so long; between "
@@ -105,6 +110,7 @@ def _heatmap(title: str, run: Recorded) -> Picture:
     return _picture(figure, caption, None, [run])
 
 
+@style.styled()
 def throughputs(report: Report) -> tuple[list[Picture], Table]:
     """In and out over time with the backlog, latency against load, scaling; and the table of rates."""
     found = []
@@ -138,7 +144,7 @@ def throughputs(report: Report) -> tuple[list[Picture], Table]:
                         each.note or each.reason,
                     ]
                 )
-    return found, Table("Rates", ["", "Measured", "Between", "Note"], rows)
+    return found, Table("Rates", ["Rate", "Measured", "Between", "Note"], rows)
 
 
 def _flow(title: str, run: Recorded) -> Picture:
@@ -189,6 +195,7 @@ def _scaling(curve: pd.DataFrame) -> Picture:
     return _picture(figure, f"{'; '.join(said)}.", of_frame("Scaling", curve), [])
 
 
+@style.styled()
 def retried(report: Report) -> list[Picture]:
     """Each retry against its due time, and each delay against the promised one."""
     found = []
@@ -235,6 +242,7 @@ def _delays(attempts: pd.DataFrame) -> Table:
     return Table("Delay after a failed attempt", ["Failed attempt", "least", "median", "most", "values"], rows)
 
 
+@style.styled()
 def timelines(report: Report) -> list[Picture]:
     """What each worker did, in one run with faults a backend."""
     found = []
@@ -245,6 +253,8 @@ def timelines(report: Report) -> list[Picture]:
             attempts = run.run.attempts
             figure, axes = style.new_figure(height_in=3.8)
             figures.worker_timeline(axes, attempts, run.about.faults)
+            # A worker's name tells its process already.
+            axes.set_yticks(axes.get_yticks(), [label.get_text().split("/", 1)[-1] for label in axes.get_yticklabels()])
             axes.set_title(title)
             ends = ", ".join(f"{count:,} {name}" for name, count in attempts["outcome"].value_counts().items())
             kinds = ", ".join(sorted({fault.kind.replace("_", " ") for fault in run.about.faults}))

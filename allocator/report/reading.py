@@ -47,11 +47,14 @@ class Component:
 
 @dataclass(frozen=True)
 class Unmeasured:
-    """Claims that were not measured for one reason, and the command that would measure them."""
+    """Claims that were not measured for one reason, and the commands that would measure them."""
 
     reason: str
-    command: str
     findings: list[Finding]
+
+    @property
+    def commands(self) -> list[str]:
+        return list(dict.fromkeys(each.claim.how for each in self.findings))
 
 
 class Report:
@@ -112,10 +115,10 @@ class Report:
     @cached_property
     def unmeasured(self) -> list[Unmeasured]:
         """What was not measured, by reason, the most claims first."""
-        groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+        groups: dict[str, list[Finding]] = defaultdict(list)
         for finding in self.having(Status.NOT_MEASURED):
-            groups[finding.reason, finding.claim.how].append(finding)
-        found = [Unmeasured(reason, command, findings) for (reason, command), findings in groups.items()]
+            groups[finding.reason].append(finding)
+        found = [Unmeasured(reason, findings) for reason, findings in groups.items()]
         return sorted(found, key=lambda group: -len(group.findings))
 
     @cached_property

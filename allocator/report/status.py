@@ -11,6 +11,8 @@ from allocator.report.evidence import Evidence, Recorded, Tested
 from allocator.report.numbers import between, counted, shown
 
 SHOWN_RUNS = 3
+GROWING = ("wait_", "sojourn_")
+"""Times that grow with the length of a run which does not keep up."""
 
 
 class Status(StrEnum):
@@ -120,9 +122,7 @@ def _by_measure(claim: Claim, measure: Measure | None, evidence: Evidence) -> Fi
     target = claim.target
     assert target is not None
     if measure is None:
-        return Finding(
-            claim, Status.NOT_MEASURED, claim.reason or f"no notebook of this report measured {claim.measure}"
-        )
+        return Finding(claim, Status.NOT_MEASURED, claim.reason or "no notebook of this report measured it")
     if measure.value is None:
         return Finding(claim, Status.NOT_MEASURED, measure.reason, notebook=measure.notebook)
     runs = [evidence.runs[id] for id in measure.runs if id in evidence.runs]
@@ -153,7 +153,7 @@ def _decide(target: Target, measure: Measure, runs: list[Recorded], named: int) 
             return Status.INCONCLUSIVE, f"a gate of its run failed: {'; '.join(run.gates)}"
         if run.about.interrupted:
             return Status.INCONCLUSIVE, "its run was interrupted"
-        if measure.unit == "s" and run.saturated:
+        if measure.name.rpartition("/")[2].startswith(GROWING) and run.saturated:
             return Status.INCONCLUSIVE, "the run was saturated: times grow with its length"
     ends = [value] if measure.low is None or measure.high is None else [measure.low, value, measure.high]
     met = [target.met_by(end) for end in ends]

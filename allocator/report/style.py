@@ -18,6 +18,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.rcsetup import cycler
+from matplotlib.ticker import LogLocator, NullFormatter
 
 BLUE, VERMILION, GREEN, ORANGE, SKY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7"
 
@@ -131,8 +132,7 @@ def svg(figure: Figure, alt: str) -> str:
     return text.replace("ROLE", f'role="img" aria-label="{html.escape(alt, quote=True)}"', 1)
 
 
-def tidy(axes: Axes) -> None:
-    """Of axes that were made elsewhere: no box, a faint grid below what is drawn."""
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+def few_log_ticks(axes: Axes) -> None:
+    """Of a logarithmic y axis: 1, 2 and 5 of each decade have a number, and no others."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_formatter(NullFormatter())

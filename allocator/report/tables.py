@@ -11,7 +11,7 @@ from allocator.bench.statistics.percentiles import SHOWN, latency
 from allocator.report.claims import BACKENDS
 from allocator.report.evidence import Recorded
 from allocator.report.numbers import digits, shown
-from allocator.report.reading import Component, Report
+from allocator.report.reading import Report
 
 LETTERS = 8
 """So many dead letters are shown with their story."""
@@ -30,20 +30,6 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def of_components(components: Iterable[Component]) -> Table:
-    """The old report's table, computed: claims and tests by component."""
-    rows = [
-        [
-            each.title,
-            str(each.status),
-            f"{each.passed} of {len(each.findings)}",
-            f"{each.tested[0]:,} of {each.tested[1]:,}" if each.tested[1] else "–",
-        ]
-        for each in components
-    ]
-    return Table("Components", ["Component", "Status", "Claims that hold", "Tests passed"], rows)
-
-
 def percentiles(label: str, series: dict[str, np.ndarray]) -> Table:
     """A row a series of seconds: p50 to p99.9, the largest, the mean, and how many there are."""
     rows = []
@@ -51,7 +37,7 @@ def percentiles(label: str, series: dict[str, np.ndarray]) -> Table:
         row = latency(values)
         quantiles = [shown(value, "s") for value in row.percentiles_s.values()]
         rows.append([name, *quantiles, shown(row.max_s, "s"), shown(row.mean_s, "s"), f"{row.count:,}"])
-    return Table(label, ["", *SHOWN, "largest", "mean", "values"], rows)
+    return Table(label, ["Time", *SHOWN, "largest", "mean", "values"], rows)
 
 
 def of_faults(runs: Iterable[Recorded], recovery: dict[str, str]) -> Table:
