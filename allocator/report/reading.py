@@ -30,6 +30,11 @@ class Component:
     tested: tuple[int, int]
 
     @property
+    def is_partly(self) -> bool:
+        """Whether it holds as far as it was measured, which was not all of it."""
+        return self.status is Status.PASS and self.passed < len(self.findings)
+
+    @property
     def passed(self) -> int:
         return self.count(Status.PASS)
 

@@ -88,7 +88,7 @@ def _judge(claim: Claim, evidence: Evidence) -> Finding:
 def _by_tests(claim: Claim, tests: list[Tested]) -> Finding:
     counts = Counter(test.outcome for test in tests)
     ran = len(tests) - counts["skipped"]
-    passed = f"{counts['passed']} of {ran}"
+    passed = f"{counts['passed']:,} of {counted(ran, 'test')}"
     for outcome, status, word in (("failed", Status.FAIL, "failed"), ("error", Status.INCONCLUSIVE, "could not start")):
         if counts[outcome]:
             first = next(test for test in tests if test.outcome == outcome)

@@ -34,7 +34,7 @@ def run_tests(tests: list[str], junit: Path, limit_s: float) -> Step:
 
     A test that fails is a result, not an error. At the limit pytest is interrupted; what it had done by then counts.
     """
-    command = f"scripts/test {' '.join(tests)}"
+    command = "scripts/test, with the tests that each claim names"
     root = checkout()
     if root is None:
         return Step(
