@@ -50,9 +50,9 @@ class Tested:
         return next((BACKEND_OF_TEST[part] for part in parameters.split("-") if part in BACKEND_OF_TEST), None)
 
     def is_of(self, pattern: str) -> bool:
-        """Whether it is what `pattern` names: a folder, a file, or a test with all its parameters."""
-        own = f"{self.file}::{self.name.partition('[')[0]}"
-        return own == pattern or self.file == pattern or self.file.startswith(pattern.rstrip("/") + "/")
+        """Whether it is what `pattern` names: a folder, a file, a test with all its parameters, or with these."""
+        every = f"{self.file}::{self.name.partition('[')[0]}"
+        return pattern in (every, self.id) or self.file == pattern or self.file.startswith(pattern.rstrip("/") + "/")
 
 
 @dataclass(frozen=True)

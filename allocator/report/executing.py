@@ -1,6 +1,5 @@
 """Notebooks, executed by papermill within a time limit; how each went is told, never raised."""
 
-import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any], limit_s
     # Imported here, since it brings clients for every cloud and takes seconds.
     import papermill  # type: ignore[import-untyped]
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from traitlets.config import Config
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     began = time.monotonic()
@@ -35,8 +35,8 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any], limit_s
         return max(LEAST_CELL_S, int(limit_s - (time.monotonic() - began)))
 
     status, error = PASSED, ""
-    known = parameters_of(notebook)
     try:
+        known = parameters_of(notebook)
         papermill.execute_notebook(
             str(notebook),
             str(output),
@@ -45,6 +45,8 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any], limit_s
             progress_bar=False,
             cwd=str(output.parent),
             timeout_func=left_s,
+            # Sockets in files: no port is taken, and no other user of the machine can listen.
+            config=Config({"KernelManager": {"transport": "ipc"}}),
         )
     except CellTimeoutError:
         status, error = TIMED_OUT, f"it was not over after {limit_s:.0f} s, and was stopped"
@@ -57,12 +59,10 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, Any], limit_s
 
 
 def parameters_of(notebook: Path) -> set[str]:
-    """The names in its parameters cell; none where it cannot be read."""
+    """The names in its parameters cell."""
     import papermill
 
-    with contextlib.suppress(Exception):
-        return set(papermill.inspect_notebook(str(notebook)))
-    return set()
+    return set(papermill.inspect_notebook(str(notebook)))
 
 
 def _said(problem: Exception) -> str:

@@ -19,6 +19,8 @@ from allocator.report.tables import Table, of_frame, percentiles
 
 INTENDED, WAIT, SERVICE = "from intended arrival until done", "due until started", "work itself"
 BINS = 40
+NEARLY_S = 0.002
+"""Up to this a linear axis shows lateness better than a logarithmic one."""
 SAID = ("p50", "p95", "p99")
 LATENCY_CLAIM = "sojourn_p95_s"
 """The measure whose runs the figures of latency are drawn from: workers that keep up."""
@@ -207,6 +209,8 @@ def retried(report: Report) -> list[Picture]:
                 continue
             figure, axes = style.new_figure()
             figures.attempts_against_due(axes, attempts)
+            if np.abs(late).max() < NEARLY_S:
+                axes.set_yscale("linear")
             axes.set_title(f"{title}: retries against their due time")
             of = latency(late)
             caption = (

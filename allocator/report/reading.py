@@ -38,8 +38,8 @@ class Component:
     def passed(self) -> int:
         return self.count(Status.PASS)
 
-    def count(self, status: Status) -> int:
-        return sum(each.status is status for each in self.findings)
+    def count(self, status: str) -> int:
+        return sum(each.status == status for each in self.findings)
 
     @property
     def status(self) -> Status:

@@ -146,7 +146,7 @@ def _decide(target: Target, measure: Measure, runs: list[Recorded], named: int) 
     if measure.unit != target.unit:
         return (
             Status.INCONCLUSIVE,
-            f"it was measured in {measure.unit or 'no unit'}, and the target is in {target.unit}",
+            f"it was measured in {measure.unit or 'no unit'}, and the target is in {target.unit or 'no unit'}",
         )
     for run in runs:
         if run.gates:

@@ -45,7 +45,7 @@ def of_faults(runs: Iterable[Recorded], recovery: dict[str, str]) -> Table:
     Fault x backend x durability.
 
     Args:
-        recovery: Backend -> time to recover, as measured.
+        recovery: Backend -> time to recover from the loss of its server, as measured.
     """
     groups: dict[tuple[str, str, str], list[Recorded]] = {}
     for run in runs:
@@ -64,7 +64,7 @@ def of_faults(runs: Iterable[Recorded], recovery: dict[str, str]) -> Table:
                 _held(group, Promise.INVENTED),
                 f"{repeats:,}",
                 _held(group, Promise.EXPLAINED),
-                recovery.get(backend, "–"),
+                recovery.get(backend, "–") if "server" in kinds else "–",
             ]
         )
     columns = ["Fault", "Runs", "Faults", "Accepted", "Nothing lost", "Nothing invented", "Run again",
