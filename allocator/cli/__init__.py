@@ -16,6 +16,7 @@ from allocator.cli.keys import keys
 from allocator.cli.library import library
 from allocator.cli.objects import objects
 from allocator.cli.options import settings
+from allocator.cli.report import report
 from allocator.cli.rules import rules
 from allocator.cli.serve import serve
 from allocator.cli.services import services
@@ -44,6 +45,7 @@ app.add_typer(objects, name="objects")
 app.add_typer(library, name="library")
 
 app.add_typer(bench, name="bench")
+app.add_typer(report, name="report")
 # What has a command line of its own gets the arguments as they are.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)(
     services
