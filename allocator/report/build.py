@@ -37,8 +37,8 @@ class Limits:
 
 
 LIMITS = {
-    "smoke": Limits(120, 90, 60, 15),
-    "ci": Limits(600, 400, 90, 120),
+    "smoke": Limits(300, 180, 60, 20),
+    "ci": Limits(900, 600, 90, 120),
     "full": Limits(3600, 3600, 90, 900),
 }
 

@@ -102,6 +102,7 @@ class Evidence:
 
     Attributes:
         damaged: Run folder -> why it cannot be read.
+        untested, unmeasured: Why a test or a figure is not there, where nothing else says so.
 
     Raises:
         BadMeasure: A file of measures is damaged.
@@ -110,6 +111,8 @@ class Evidence:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.damaged: dict[str, str] = {}
+        self.untested = "its tests were not run"
+        self.unmeasured = "no notebook of this report measured it"
         self.measures: dict[str, Measure] = read_measures(folder)
 
     @cached_property

@@ -8,7 +8,7 @@ from pathlib import Path
 from allocator.bench.checker.verdicts import Promise
 from allocator.report.claims import BACKENDS, COMPONENTS, OWN_COMPONENT, load_claims
 from allocator.report.evidence import Evidence, Recorded
-from allocator.report.made import OWN_CLAIMS, Made
+from allocator.report.made import OWN_CLAIMS, PASSED, Made
 from allocator.report.status import Finding, Status, gating_failures, judge
 
 WORST_FIRST = (Status.FAIL, Status.INCONCLUSIVE, Status.NOT_MEASURED, Status.PASS)
@@ -75,6 +75,11 @@ class Report:
         self.folder = folder.resolve()
         self.made = Made.read(folder)
         self.evidence = Evidence(self.folder)
+        if self.made.tests.error:
+            self.evidence.untested = self.made.tests.error
+        failed = [step.name for step in self.made.notebooks if step.status != PASSED]
+        if failed:
+            self.evidence.unmeasured = f"no notebook of this report measured it, and {', '.join(failed)} failed"
         own = self.folder / OWN_CLAIMS
         self.findings = judge(load_claims(*([own] if own.exists() else [])), self.evidence)
 

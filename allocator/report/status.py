@@ -79,13 +79,13 @@ def gating_failures(findings: Iterable[Finding]) -> list[Finding]:
 
 def _judge(claim: Claim, evidence: Evidence) -> Finding:
     if claim.tests:
-        return _by_tests(claim, evidence.tests_of(claim.tests, claim.backend))
+        return _by_tests(claim, evidence.tests_of(claim.tests, claim.backend), evidence.untested)
     if claim.promise is not None:
         return _by_promise(claim, [run for run in evidence.runs_on(claim.backend) if run.is_kept])
     return _by_measure(claim, evidence.measures.get(claim.measure or ""), evidence)
 
 
-def _by_tests(claim: Claim, tests: list[Tested]) -> Finding:
+def _by_tests(claim: Claim, tests: list[Tested], untested: str) -> Finding:
     counts = Counter(test.outcome for test in tests)
     ran = len(tests) - counts["skipped"]
     passed = f"{counts['passed']:,} of {counted(ran, 'test')}"
@@ -95,7 +95,7 @@ def _by_tests(claim: Claim, tests: list[Tested]) -> Finding:
             said = f"{counted(counts[outcome], 'test')} {word}, first {first.name}: {_line(first.said)}"
             return Finding(claim, status, said, n=passed)
     if not tests:
-        return Finding(claim, Status.NOT_MEASURED, claim.reason or "its tests were not run")
+        return Finding(claim, Status.NOT_MEASURED, claim.reason or untested)
     if not ran:
         return Finding(claim, Status.NOT_MEASURED, f"its tests were skipped: {_line(tests[0].said)}")
     skipped = f"; {counts['skipped']} skipped" if counts["skipped"] else ""
@@ -122,7 +122,7 @@ def _by_measure(claim: Claim, measure: Measure | None, evidence: Evidence) -> Fi
     target = claim.target
     assert target is not None
     if measure is None:
-        return Finding(claim, Status.NOT_MEASURED, claim.reason or "no notebook of this report measured it")
+        return Finding(claim, Status.NOT_MEASURED, claim.reason or evidence.unmeasured)
     if measure.value is None:
         return Finding(claim, Status.NOT_MEASURED, measure.reason, notebook=measure.notebook)
     runs = [evidence.runs[id] for id in measure.runs if id in evidence.runs]
