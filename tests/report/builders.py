@@ -39,13 +39,13 @@ def a_run(
     made.attempts["service_s"] = made.attempts["finished_at"] - made.attempts["started_at"]
     made.attempts["pickup_error_s"] = np.nan
     about = About(
-        id=id, name="steady", backend=backend, durability="appendfsync everysec", server="", started_at=time.time(),
-        took_s=10.0, slots=1, lease_s=5.0, workload_hash=workload.hash, plan_hash="p", interrupted=False, drained=True,
-        orderly=True, problem=None, generator_cpu_share=0.1, torn=0, boot_id="b", offset_start_s=None,
-        offset_end_s=None, clock_error_s=0.0, faults=[Fault("kill_server", 1.0, 1.1) for _ in range(faults)], stops=[],
-        fingerprint={"load before": "0.10"},
+        id=id, name="steady", backend=backend, store="none", durability="appendfsync everysec", server="",
+        started_at=time.time(), took_s=10.0, slots=1, lease_s=5.0, workload_hash=workload.hash, plan_hash="p",
+        interrupted=False, drained=True, orderly=True, problem=None, generator_cpu_share=0.1, torn=0, boot_id="b",
+        offset_start_s=None, offset_end_s=None, clock_error_s=0.0, stops=[],
+        faults=[Fault("kill_server", 1.0, 1.1) for _ in range(faults)], fingerprint={"load before": "0.10"},
     )  # fmt: skip
-    return Run.keep(own, about, made.jobs, made.attempts, made.backlog)
+    return Run.keep(own, about, {"jobs": made.jobs, "attempts": made.attempts, "backlog": made.backlog})
 
 
 def lossy() -> Rows:

@@ -99,13 +99,13 @@ def test_a_lossy_run_fails_its_claims_and_its_figures_are_struck(tmp_path: Path)
 
 
 def test_a_job_that_is_nowhere_fails_a_claim(tmp_path: Path) -> None:
-    """Lost or late, it has not come to its end, and the first screen does not say that nothing was lost."""
+    """Neither queue nor records know of it, and so it is lost; the first screen says where."""
     a_report(tmp_path, a_run(tmp_path / "runs", "r1", rows=forgetful()))
 
     report = Report(tmp_path)
 
     assert report.lost_on == ["in process"]
-    assert "memory-all-ended" in {each.claim.id for each in gating_failures(report.findings)}
+    assert "memory-lost-nothing" in {each.claim.id for each in gating_failures(report.findings)}
 
 
 def test_what_another_backend_did_decides_nothing(tmp_path: Path) -> None:
