@@ -77,9 +77,9 @@ class Report:
         self.evidence = Evidence(self.folder)
         if self.made.tests.error:
             self.evidence.untested = self.made.tests.error
-        failed = [step.name for step in self.made.notebooks if step.status != PASSED]
-        if failed:
-            self.evidence.unmeasured = f"no notebook of this report measured it, and {', '.join(failed)} failed"
+        unmade = [f"{step.name}: {step.status}" for step in self.made.notebooks if step.status != PASSED]
+        if unmade:
+            self.evidence.unmeasured += f" ({', '.join(unmade)})"
         own = self.folder / OWN_CLAIMS
         self.findings = judge(load_claims(*([own] if own.exists() else [])), self.evidence)
 

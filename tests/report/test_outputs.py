@@ -10,6 +10,7 @@ import pytest
 
 from allocator.report import index
 from allocator.report.history import changes
+from allocator.report.made import TIMED_OUT, Made, Step
 from allocator.report.page import Page
 from allocator.report.results import SUMMARY_BYTES, read_results, schema, summary
 from allocator.report.verifying import verify
@@ -108,3 +109,19 @@ def test_a_change_is_told_worst_first(report: Path, tmp_path: Path) -> None:
     assert told[0].startswith("redis-lost-nothing: PASS before, FAIL now")
     assert told[1].startswith("memory-lost-nothing: FAIL before, PASS now")
     assert len(told) == 2
+
+
+def test_a_failed_notebook_is_named_and_its_claims_say_so(tmp_path: Path) -> None:
+    """The report is made all the same, and its exit status is 2: the harness broke, not a claim."""
+    folder = a_report(tmp_path, a_run(tmp_path / "runs", "r1"))
+    made = Made.read(folder)
+    made.notebooks.append(Step(name="50-ingest", status=TIMED_OUT, error="it was not over after 90 s"))
+    made.write(folder)
+
+    found = Page(folder).results
+
+    placed = next(claim for claim in found.claims if claim.id == "ingest-placed")
+    assert (placed.status, "50-ingest: timed out" in placed.reason) == ("NOT MEASURED", True)
+    assert found.problems == ["50-ingest timed out: it was not over after 90 s"]
+    assert found.exit_status == 2
+    assert "50-ingest timed out" in Page(folder).verdict().text
