@@ -45,6 +45,8 @@ def figures_of(runs: Runs) -> pd.DataFrame:
 def rows_of(runs: Mapping[tuple[str, Any], Run], frame: str) -> pd.DataFrame:
     """The rows of several runs below each other: `jobs`, `attempts` or `backlog`, with columns `backend` and `run`."""
     parts = {key: getattr(made, frame) for key, made in runs.items()}
+    if not parts:
+        return pd.DataFrame(columns=["backend", "run"])
     rows: pd.DataFrame = pd.concat(parts, names=["backend", "run"])
     return rows.reset_index(["backend", "run"]).reset_index(drop=True)
 

@@ -13,6 +13,18 @@ from allocator.domain.deadletter import DeadLetter
 from allocator.report.artefacts import Artefacts
 from allocator.report.measuring import Runs
 
+FAULT_COLUMNS = (
+    "durability",
+    "accepted",
+    "lost",
+    "invented",
+    "unexplained",
+    "stale",
+    "repeats",
+    "recovery_s",
+    "verdict",
+)
+
 
 def retries_of(runs: Runs) -> pd.DataFrame:
     """
@@ -95,7 +107,8 @@ def faults_of(runs: Mapping[tuple[str, str], Run]) -> pd.DataFrame:
                 "verdict": made.verdict,
             }
         )
-    return pd.DataFrame(rows, index=pd.MultiIndex.from_tuples(list(runs), names=["backend", "fault"]))
+    index = pd.MultiIndex.from_tuples(list(runs), names=["backend", "fault"])
+    return pd.DataFrame(rows, index=index, columns=list(FAULT_COLUMNS))
 
 
 def measure_faults(artefacts: Artefacts, found: pd.DataFrame) -> None:

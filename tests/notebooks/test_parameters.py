@@ -4,11 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from allocator.report import notebook
 from allocator.report.artefacts import Artefacts, read_measures
-from allocator.report.notebook import BadParameters, Servers, check_parameters, notebooks_folder
+from allocator.report.notebook import (
+    BadParameters,
+    Servers,
+    check_parameters,
+    injected_names,
+    notebooks_folder,
+)
 from allocator.services import ServiceUnavailable
+from tests.notebooks.executing import FOLDER
 
 CELL = """
 backends: list[str] = ["memory"]  # where
@@ -55,6 +64,13 @@ def test_what_is_wrong_is_told_with_what_there_is(given: dict[str, Any], told: s
 
     with pytest.raises(BadParameters, match=f"nothing was run.*{told}.*There are: .*rate_per_s: float, jobs: int"):
         check_parameters(names)
+
+
+def test_the_names_that_papermill_was_given_are_found() -> None:
+    """In the cell that it adds, whatever is in the notebook itself."""
+    given = parameterize_notebook(load_notebook_node(str(FOLDER / "10-latency.ipynb")), {"rate": 5, "calls": 1})
+
+    assert injected_names({"In": ["", *(cell.source for cell in given.cells)]}) == ["rate", "calls"]
 
 
 def test_names_that_the_reader_made_are_no_parameters() -> None:
