@@ -1,19 +1,23 @@
 """The API as a process of its own, and what tests ask of it."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 
 from allocator.persistence import Assets, open_store
 from allocator.services.ports import free_port
 from tests.faults.running import until
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
 INGEST = "/api/v1/ingest"
@@ -175,3 +179,9 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     assert body["title"]
     assert body["detail"]
     return body
+
+
+def run_apart(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine in a thread of its own: in this one Playwright may have left a loop that runs."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: asyncio.run(work())).result()

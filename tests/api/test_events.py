@@ -15,7 +15,7 @@ from allocator.api import watching
 from allocator.api.views import ProgressView
 from allocator.api.watching import Standing, Watch
 from allocator.persistence import StoreUnavailable
-from tests.api.servers import INGEST, OBJECTS, ApiServer, problem
+from tests.api.servers import INGEST, OBJECTS, ApiServer, problem, run_apart
 from tests.ingest.samples import a_picture
 
 
@@ -112,7 +112,7 @@ def test_an_upload_is_looked_at_once_for_all_who_follow_it(monkeypatch: pytest.M
         watch.next_at = float("-inf")
         return first + Counter([(await watch.standing()).id for _ in range(100)])
 
-    assert asyncio.run(follow()) == {"1": 100, "2": 100}
+    assert run_apart(follow) == {"1": 100, "2": 100}
 
 
 def test_a_look_that_takes_long_is_rare(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_look_that_takes_long_is_rare(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(watching.anyio, "current_time", lambda: now)
 
-    assert asyncio.run(next_at()) == 1003.0 + 30.0
+    assert run_apart(next_at) == 1003.0 + 30.0
 
 
 def test_a_database_that_is_down_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_database_that_is_down_is_asked_once(monkeypatch: pytest.MonkeyPatch, 
         watch.next_at = float("-inf")
         return failed, await watch.standing()
 
-    failed, then = asyncio.run(follow())
+    failed, then = run_apart(follow)
 
     assert [type(one) for one in failed] == [StoreUnavailable] * 10
     assert then.id == "2"

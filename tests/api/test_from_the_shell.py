@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import anyio
 import httpx
 import pytest
 from typer.testing import CliRunner, Result
@@ -20,7 +19,7 @@ from allocator.cli import app
 from allocator.cli.remote import http_options
 from allocator.cli.sending import Outcome, Sender
 from allocator.cli.tree import survey
-from tests.api.servers import INGEST, OBJECTS, ROOT, ApiServer
+from tests.api.servers import INGEST, OBJECTS, ROOT, ApiServer, run_apart
 from tests.ingest.samples import SAMPLE_DATA, a_picture
 
 
@@ -166,7 +165,7 @@ def send_through(transport: httpx.AsyncBaseTransport, url: str, *paths: Path) ->
             await sender.send(survey(paths).files)
         return sender.outcomes, sum(progress)
 
-    return anyio.run(work)
+    return run_apart(work)
 
 
 def test_a_lost_reply_makes_no_second_object(url: str, server: ApiServer, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What a client may not do, what it is told then, and that nothing of it stays."""
 
-import asyncio
 import http.client
 import json
 import select
@@ -20,7 +19,7 @@ from allocator.api.settings import ApiSettings
 from allocator.api.uploads import _patience
 from allocator.ingest import OutOfSpace
 from allocator.persistence import StoreUnavailable
-from tests.api.servers import FORM_TYPE, INGEST, ApiServer, form, problem
+from tests.api.servers import FORM_TYPE, INGEST, ApiServer, form, problem, run_apart
 from tests.faults.running import until
 
 
@@ -202,8 +201,8 @@ def test_a_connection_from_elsewhere_is_refused() -> None:
         async with httpx.AsyncClient(transport=transport) as client:
             return (await client.get(f"http://{address}/live", headers={"Host": "localhost"})).status_code
 
-    assert asyncio.run(status("127.0.0.1:8000")) == 204
-    assert asyncio.run(status("192.0.2.1:8000")) == 403
+    assert run_apart(lambda: status("127.0.0.1:8000")) == 204
+    assert run_apart(lambda: status("192.0.2.1:8000")) == 403
 
 
 def test_a_full_disk_is_said_and_passes(tmp_path: Path) -> None:

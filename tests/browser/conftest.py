@@ -38,12 +38,6 @@ PATIENCE_MS = 30_000
 OWN_SCHEMES = ("data", "blob", "about")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browsers come last: Playwright's event loop stays in the thread, and asyncio.run refuses to run beside it."""
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
-
-
 def _missing(what: str) -> None:
     if os.environ.get("ALLOCATOR_REQUIRE_BROWSER") == "1":
         pytest.fail(f"ALLOCATOR_REQUIRE_BROWSER asks for a browser, but there is no {what}", pytrace=False)
