@@ -10,10 +10,12 @@ from allocator import Backoff, DeadLetter, Job, open_queue
 from allocator.bench.attending import Attended
 from allocator.bench.calls import CONNECTIONS, time_calls
 from allocator.bench.looking import oldest_waiting, watch_counts
+from allocator.bench.runs.series import CapacitySearch
+from allocator.bench.statistics.capacity import Capacity, Probe
 from allocator.domain.deadletter import Attempt
 from allocator.persistence import open_store
 from allocator.report.artefacts import Artefacts, read_measures
-from allocator.report.measuring import measure_calls
+from allocator.report.measuring import measure_calls, measure_capacity
 from allocator.report.outcomes import faults_of, ingest_of, letters_of, measure_faults, measure_ingest
 from allocator.supervisor import Context, Supervisor
 
@@ -63,6 +65,20 @@ def test_single_calls_are_timed_and_kept(tmp_path: Path) -> None:
     assert measures["memory/enqueue_mean_s"].value == pytest.approx(enqueue.mean())
     assert measures["memory/enqueue_p95_s"].reason == "20 calls are too few for p95"
     assert measures["memory/enqueue_p95_s"].command.endswith("-p calls 200")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_rate_that_the_sender_could_not_send_is_no_capacity(tmp_path: Path, kept: bool) -> None:
+    """It says nothing of the queue; a rate that was sent and not held says that there is less."""
+    probe = Probe(200.0, passed=False, generator_kept=kept, reason="whatever")
+    search = CapacitySearch(Capacity(0.0, 200.0, None, "Below 200 jobs/s.", [probe]), {})
+
+    measure_capacity(Artefacts(tmp_path, "20-throughput"), ["redis", "postgres"], {"redis": search})
+
+    measures = read_measures(tmp_path)
+    assert measures["redis/capacity_per_s"].value == (0.0 if kept else None)
+    assert measures["redis/capacity_per_s"].high == (200.0 if kept else None)
+    assert measures["postgres/capacity_per_s"].reason == "this profile searches none"
 
 
 def test_a_live_queue_is_watched_without_changing_it() -> None:
