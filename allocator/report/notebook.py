@@ -51,7 +51,7 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
     module = ModuleType("parameters")
     module.__dict__.update({name: value for name, value in namespace.items() if name != "__builtins__"})
     types = inspect.get_annotations(module)
-    told = ", ".join(f"{name}: {getattr(type, '__name__', type)}" for name, type in types.items())
+    told = ", ".join(f"{name}: {kind.__name__ if isinstance(kind, type) else kind}" for name, kind in types.items())
     problems = [f"{name}: there is no such parameter" for name in injected_names(namespace) if name not in types]
     fields: dict[str, Any] = {name: (kind, ...) for name, kind in types.items()}
     model = create_model("Parameters", __config__=ConfigDict(strict=True, allow_inf_nan=False), **fields)

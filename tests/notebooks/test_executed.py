@@ -284,6 +284,7 @@ types: {thumbnail: 1}
 """
 
 
+@pytest.mark.full
 def test_a_workload_of_ones_own_is_run_and_exported(tmp_path: Path) -> None:
     """What is exported is equal to what was run, so that the shell replays it."""
     (tmp_path / "mine.yaml").write_text(MINE, "utf-8")

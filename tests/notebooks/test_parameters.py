@@ -62,7 +62,9 @@ def test_what_is_wrong_is_told_with_what_there_is(given: dict[str, Any], told: s
     """Names the parameter and the value, and lists the parameters with their types."""
     names = namespace(**{name: 0.0 if value != value else value for name, value in given.items()}) | given
 
-    with pytest.raises(BadParameters, match=f"nothing was run.*{told}.*There are: .*rate_per_s: float, jobs: int"):
+    with pytest.raises(
+        BadParameters, match=rf"nothing was run.*{told}.*There are: backends: list\[str\], rate_per_s: float, jobs: int"
+    ):
         check_parameters(names)
 
 
