@@ -26,8 +26,9 @@ CHECKS = {
     "import rules": [str(BIN / "lint-imports"), "--no-logo", "--cache-dir", ".import_linter_cache"],
 }
 
-# Tests mostly wait, for servers and processes: several at a time, module by module. `-n 0` does without.
-SHARED = ["-n", str(max(2, os.cpu_count() or 1)), "--dist", "loadscope"]
+# Tests mostly wait, for servers and processes: several at a time, and who is through takes over from who is not.
+# `-n 0` does without.
+SHARED = ["-n", str(max(2, os.cpu_count() or 1)), "--dist", "worksteal"]
 
 
 @dataclass
