@@ -91,7 +91,9 @@ def make_report(
 def verify_report(report_id: ReportId, out: Reports = None, as_json: AsJson = False) -> None:
     """Compute every figure again from the raw rows, and every status anew; exit status 1 if any differs."""
     _needs_notebooks()
+    from allocator.bench.fingerprint import fingerprint
     from allocator.domain.errors import AllocatorError
+    from allocator.report.made import Made
     from allocator.report.verifying import verify
 
     folder = _find(report_id, out)
@@ -104,6 +106,8 @@ def verify_report(report_id: ReportId, out: Reports = None, as_json: AsJson = Fa
     else:
         for problem in problems:
             Console(stderr=True).print(Text(problem, style="bold red"))
+        if problems and (made := Made.read(folder).fingerprint.get("commit")) != (now := fingerprint()["commit"]):
+            print(f"It was made by {made}, and this is {now}: what differs may be the way of computing it.")
         if not problems:
             print(f"{folder.name}: rows are as they were written, and every figure and status follows from them")
     raise typer.Exit(1 if problems else 0)

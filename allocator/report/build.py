@@ -12,7 +12,7 @@ from allocator.report.artefacts import MEASURES, NOTEBOOKS, RUNS, TABLES, TESTS,
 from allocator.report.claims import BACKENDS, load_claims
 from allocator.report.executing import execute
 from allocator.report.export import export
-from allocator.report.made import NOT_RUN, OWN_CLAIMS, PASSED, Made, NoReport, Step
+from allocator.report.made import OWN_CLAIMS, PASSED, Made, NoReport, Step
 from allocator.report.notebook import notebooks_folder, profile
 from allocator.report.page import Page
 from allocator.report.results import write_results
@@ -20,8 +20,6 @@ from allocator.report.testing import named_tests, run_tests
 from allocator.services import Server, ServiceUnavailable, open_postgres, open_redis
 
 PAGE, LAST = "report.html", "90-report"
-ON_SERVERS = frozenset({"40-faults"})
-"""Notebooks that have nothing to do where there is no server: a queue in process ends with the process."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +130,6 @@ def _notebook(source: Path, folder: Path, name: str, parameters: dict[str, objec
         for key, value in parameters.items()
         if isinstance(value, int | float | str) and key != "out"
     )
-    if name in ON_SERVERS and parameters["backends"] in ([], ["memory"]):
-        return Step(name=name, status=NOT_RUN, error="it acts on servers, and this report has none", command=command)
     return execute(source / f"{name}.ipynb", folder / NOTEBOOKS / f"{name}.ipynb", parameters, limit_s, command)
 
 

@@ -50,6 +50,7 @@ def test_a_kernel_that_dies_is_told(tmp_path: Path) -> None:
     assert (step.status, step.error) == (FAILED, "its kernel died")
 
 
+@pytest.mark.full
 def test_tests_are_run_and_their_results_read(tmp_path: Path) -> None:
     """By their files and names, as claims name them."""
     test = "tests/unit/test_queue_inproc.py::test_acknowledgement"
