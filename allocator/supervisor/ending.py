@@ -14,7 +14,8 @@ class Ending:
         verb: done, failed, dead or released.
         delay_s: Until the next attempt; None leaves it to the job's backoff.
         finished: On the monotonic clock of this process.
-        recorded: Whether the store is to hear of it; not where the attempt never began there.
+        begun: Whether it began in the store, which then is to hear of its end; None where the store may have it,
+            since its reply was lost.
     """
 
     held: Held
@@ -24,4 +25,4 @@ class Ending:
     delay_s: float | None = None
     result: object = None
     finished: float = 0.0
-    recorded: bool = True
+    begun: bool | None = True

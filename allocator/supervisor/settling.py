@@ -126,10 +126,10 @@ class Settler(threading.Thread):
 
     def _commit(self, group: list[Ending], recording: Recording) -> frozenset[str]:
         """Have the store commit it, however long that takes; gives the tokens of those that it refused."""
-        recorded = [ending for ending in group if ending.recorded]
+        recorded = [ending for ending in group if ending.begun is not False]
         while recorded:
             try:
-                refused = frozenset(recording.settle(recorded))
+                refused = recording.settle(recorded)
             except Exception as error:
                 # Whatever it is: without this thread nothing would ever be told again.
                 self._stuck = True
@@ -138,7 +138,8 @@ class Settler(threading.Thread):
                 time.sleep(RETRY_S)
             else:
                 self._stuck = False
-                return refused
+                # What never began there is no lease that was lost.
+                return frozenset(refused.difference(e.held.lease.token for e in recorded if e.begun is None))
         return frozenset()
 
     def _told(self, jobs: list[Held]) -> None:

@@ -271,7 +271,7 @@ class Supervisor:
             held = self._hold(lease, fetched)
             if self._must_wait(held):
                 # The store does not hear of it, which need not learn how often a job waited for its turn.
-                self._settler.put(Ending(held, "released", delay_s=GIVE_BACK_S, recorded=False))
+                self._settler.put(Ending(held, "released", delay_s=GIVE_BACK_S, begun=False))
             else:
                 startable.append(held)
         if self._recording is not None and startable:
@@ -309,18 +309,19 @@ class Supervisor:
         return any(other.lease.lost_before for other in self._all_held() if other is not held)
 
     def _begin(self, jobs: list[Held], recording: "Recording") -> list[Held]:
-        """Record that these begin; gives those that may run. The others are given their end in the queue alone."""
+        """Record that these begin; gives those that may run. The others are given their end at once."""
         by_token = {held.lease.token: held for held in jobs}
 
-        def end(lease: Lease, verb: str, error: str = "", delay_s: float | None = None) -> None:
-            self._settler.put(Ending(by_token[lease.token], verb, error, delay_s=delay_s, recorded=False))
+        def end(lease: Lease, verb: str, error: str = "") -> None:
+            self._settler.put(Ending(by_token[lease.token], verb, error, begun=False))
 
         try:
             begun = recording.begin([held.lease for held in jobs])
         except Exception:
-            # Whatever it is: what is held and has no end coming would be extended for ever.
+            # Whatever it is: what is held and has no end coming would be extended for ever. Whether the store has it as
+            # begun is not known; if it has, it would take it for lost when the job comes again.
             for held in jobs:
-                end(held.lease, "released", delay_s=GIVE_BACK_S)
+                self._settler.put(Ending(held, "released", delay_s=GIVE_BACK_S, begun=None))
             raise
         for lease in begun.finished:
             end(lease, "done")

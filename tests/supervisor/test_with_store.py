@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from allocator import Backoff, Queue
-from allocator.persistence import JobState, Store, StoreLocked, open_store
+from allocator.persistence import JobState, Store, StoreLocked, StoreUnavailable, open_store
 from allocator.queue.base import erase
 from allocator.supervisor import Context, Supervisor
 from allocator.supervisor.reconciler import reconcile
@@ -282,6 +282,30 @@ def test_waiting_for_a_limit_leaves_no_trace(eager_queue: Queue, store: Store, m
         stored = store.job(job.id)
         assert stored is not None
         assert [attempt.outcome for attempt in stored.attempts] == ["done"]
+
+
+def test_a_begin_whose_reply_is_lost_is_given_back_in_the_store_as_well(
+    eager_queue: Queue, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attempt that never started is not taken for lost when the job comes again."""
+    monkeypatch.setattr("allocator.supervisor.supervisor.GIVE_BACK_S", 0.0)
+    monkeypatch.setattr("allocator.supervisor.fetching.PAUSE_S", 0.01)
+    (job,) = store.submit_many(eager_queue, some_jobs(1))
+    begin, failures = store.begin, [StoreUnavailable("under test", "down", "the reply is lost", "Nothing to do.")]
+
+    def losing_one_reply(*arguments: Any) -> Any:
+        begun = begin(*arguments)
+        if failures:
+            raise failures.pop()
+        return begun
+
+    monkeypatch.setattr(store, "begin", losing_one_reply)
+
+    drained(eager_queue, store, {"json": lambda context: None})
+
+    stored = store.job(job.id)
+    assert stored is not None
+    assert [attempt.outcome for attempt in stored.attempts] == ["released", "done"]
 
 
 def test_a_begin_that_fails_for_no_foreseen_reason_gives_the_jobs_back(
