@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from math import nan
 
+import msgspec
 import pytest
 
-from allocator.bench.checker import PROMISES, Fault, History, Promise, Record, Run, Stop, check
+from allocator.bench.checker import PROMISES, Fault, History, Promise, Record, Removal, Run, Stop, check
 from allocator.bench.checker.controls import CONTROLS
 from tests.bench.histories import KILLED, WORKER, another, change, drop, sound
 
@@ -333,5 +334,42 @@ def test_a_server_that_looks_at_the_clock_early_accuses_nobody() -> None:
     change(history.attempts, "retried/1", told_at=12.3, given_at=12.1, expires_at=27.0)
     change(history.attempts, "retried/2", number=1, leased_at=11.9, given_at=12.35)
     history.runs = None
+
+    assert check(history).broken() == []
+
+
+def released(history: History) -> None:
+    """`retried` was given back for a second at 12.3, and leased again at once."""
+    change(history.attempts, "retried/1", outcome="released", delay_s=1.0, told_at=12.3, given_at=10.3)
+    change(history.attempts, "retried/2", number=1, leased_at=12.31, given_at=12.35)
+    history.runs = None
+
+
+def test_what_was_given_back_comes_again_when_it_is_due() -> None:
+    """Where nothing else can explain it, another lease before that is a broken promise."""
+    history = sound()
+    released(history)
+
+    assert check(history).broken() == [Promise.DUE]
+
+
+def test_what_was_enqueued_again_meanwhile_need_not_wait() -> None:
+    """A job that was given back, cancelled, and enqueued again with the same id."""
+    history = sound()
+    released(history)
+    first = next(enqueue for enqueue in history.enqueues if enqueue.job == "retried")
+    again = msgspec.structs.replace(first, asked_at=12.32, answered_at=12.34, call="again")
+    history.enqueues = [*history.enqueues, again]
+    history.removals = [Removal("retried", "cancel", True)]
+
+    assert Promise.DUE not in check(history).broken()
+
+
+def test_a_lease_that_its_holder_heard_of_late_follows_nothing() -> None:
+    """It ran out on the way, another had the job meanwhile and gave it back, and then the reply came."""
+    history = sound()
+    released(history)
+    change(history.attempts, "retried/1", leased_at=12.2, expires_at=27.2, given_at=12.25)
+    change(history.attempts, "retried/2", leased_at=11.0, expires_at=12.1)
 
     assert check(history).broken() == []

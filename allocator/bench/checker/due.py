@@ -25,7 +25,11 @@ def judge_due(case: Case, judgement: Judgement) -> None:
                 _judge_start(of_job, judgement, attempt, attempt.due_at - early_s, "as its lease says")
         for earlier, later in pairwise(attempts):
             delay_s = _delay_s(earlier, enqueue)
-            if not isnan(delay_s) and not _disturbed(case, of_job, earlier, later):
+            if isnan(delay_s):
+                continue
+            if not _follows(of_job, earlier, later):
+                due.unknown += 1
+            elif not _disturbed(case, of_job, earlier, later):
                 when = f"{delay_s:g} s after {said(earlier)} was {earlier.outcome}"
                 _judge_start(of_job, judgement, later, earlier.told_at + delay_s - early_s, when)
         for run in of_job.runs:
@@ -50,6 +54,18 @@ def _delay_s(attempt: Attempt, enqueue: Enqueue | None) -> float:
     # Jitter takes off at most its share.
     backoff = enqueue.backoff
     return min(backoff.cap, backoff.base * backoff.factor ** (attempt.number - 1)) * (1 - backoff.jitter)
+
+
+def _follows(of_job: OfJob, earlier: Attempt, later: Attempt) -> bool:
+    """Whether a lease can only have come of the end of another."""
+    if later.leased_at < earlier.told_at:
+        # It was given before, ran out, and its holder heard of it late.
+        return False
+    until = of_job.had_at(later)
+    return len(of_job.enqueues) < 2 or not any(
+        enqueue.taken is not False and enqueue.asked_at < until and not enqueue.answered_at < earlier.told_at
+        for enqueue in of_job.enqueues
+    )
 
 
 def _disturbed(case: Case, of_job: OfJob, earlier: Attempt, later: Attempt) -> bool:
