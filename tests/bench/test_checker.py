@@ -338,6 +338,21 @@ def test_a_server_that_looks_at_the_clock_early_accuses_nobody() -> None:
     assert check(history).broken() == []
 
 
+def test_attempts_that_a_fault_hid_from_the_store_count() -> None:
+    """The second of three had a holder that was killed before it could begin; the third was the last."""
+    history = sound()
+    change(history.enqueues, "dead", max_retries=2)
+    change(history.attempts, "dead/2", number=3)
+    change(history.runs, "dead/2", number=3)
+    history.letters = None
+
+    assert check(history).broken() == []
+
+    history.faults = [Fault("kill", 40.0, 40.1, frozenset([KILLED]))]
+
+    assert Promise.RETRIED in check(history).broken()
+
+
 def released(history: History) -> None:
     """`retried` was given back for a second at 12.3, and leased again at once."""
     change(history.attempts, "retried/1", outcome="released", delay_s=1.0, told_at=12.3, given_at=10.3)

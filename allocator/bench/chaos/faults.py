@@ -15,6 +15,9 @@ KILL, PAUSE, RESTART, FLUSH, STOP = "kill", "pause", "server restart", "flush", 
 STOPPED_IN_ORDER = (0, -signal.SIGTERM)
 """How a program may end when it is told to; the second where it was just starting up."""
 
+NEVER_UP = 2
+"""How one ends that was starting while the server was down; it has said so."""
+
 
 def draw_faults(kills: int, draw: random.Random, *, restarts: bool, flushes: bool) -> list[str]:
     """
@@ -93,8 +96,7 @@ class Faults:
         """Start again what has ended by itself."""
         for program in self._programs:
             if (status := program.ended_with()) is not None:
-                # 2: it was starting while the server was down, and has said so.
-                self.crashed += status != 2
+                self.crashed += status != NEVER_UP
                 program.start()
 
     def end(self) -> None:
@@ -125,8 +127,8 @@ class Faults:
         self._settle_pauses(program)
         processes = frozenset([program.pid, *program.children()])
         began = time.time()
-        status = program.stop()
-        self.stops.append(Stop(began, time.time(), processes, status in STOPPED_IN_ORDER))
+        if (status := program.stop()) != NEVER_UP:
+            self.stops.append(Stop(began, time.time(), processes, status in STOPPED_IN_ORDER))
         program.start()
 
     def _resume(self, now: float) -> None:

@@ -130,6 +130,8 @@ class Faults:
     def __init__(self, faults: Sequence[Fault], settle_within_s: float) -> None:
         self.explained: Counter[Fault] = Counter()
         self._settle_within_s = settle_within_s
+        self._all = sorted(faults, key=lambda fault: fault.ended_at)
+        self._ended_at = [fault.ended_at for fault in self._all]
         self._of_all = sorted((fault for fault in faults if fault.processes is None), key=lambda fault: fault.ended_at)
         self._ends = [fault.ended_at for fault in self._of_all]
         self._of_process: dict[int, list[Fault]] = defaultdict(list)
@@ -154,6 +156,11 @@ class Faults:
         if at < len(self._of_all) and self._of_all[at].began_at <= end:
             hits.append(self._of_all[at])
         return min(hits, key=lambda fault: fault.began_at, default=None)
+
+    def any(self, begin: float, end: float) -> bool:
+        """Whether there was one, of whatever, at some instant between these two."""
+        at = bisect_left(self._ended_at, begin)
+        return at < len(self._all) and self._all[at].began_at <= end
 
     def forgot(self, begin: float, end: float) -> bool:
         """Whether the queue forgot what it held at some instant between these two."""

@@ -48,7 +48,9 @@ def _wrong_end(of_job: OfJob, state: str, max_retries: int, letter: Letter | Non
         return f"died {len(buried)} times: {said(buried[0])}, {said(buried[1])}"
     if len(failed) > allowed:
         return f"failed {len(failed)} times; it was allowed {allowed} attempts"
-    known = letter.attempt_count if letter is not None else None if unseen else len(charged)
+    # A number counts what the store never heard of as well: a lease whose holder was killed before it could begin.
+    counted = max([len(charged), *(attempt.number for attempt in charged)])
+    known = letter.attempt_count if letter is not None else None if unseen else counted
     may_be_buried = any(attempt.outcome == "buried" and attempt.taken is not False for attempt in attempts)
     if known is not None and known < allowed and not may_be_buried and not (unseen and letter is None):
         return f"was given up after {known} failed attempts; it was allowed {allowed}"
@@ -68,7 +70,11 @@ def _wrong_error(of_job: OfJob, letter: Letter | None) -> str:
 
 
 def _judge_numbers(case: Case, judgement: Judgement, of_job: OfJob) -> None:
-    """Attempts count on after one that is charged, and stay after one that is not."""
+    """
+    Attempts count on after one that is charged, and stay after one that is not.
+
+    They may count further where a fault came between: it may have hidden leases that were charged.
+    """
     retried = judgement[Promise.RETRIED]
     for earlier, later in pairwise(of_job.attempts):
         is_told = earlier.outcome in ENDS and earlier.taken is True and earlier.token not in case.stale
@@ -77,7 +83,9 @@ def _judge_numbers(case: Case, judgement: Judgement, of_job: OfJob) -> None:
         if case.faults.forgot(earlier.leased_at, later.leased_at):
             continue
         retried.checked += 1
-        if later.number != earlier.number + (earlier.outcome in CHARGED):
+        expected = earlier.number + (earlier.outcome in CHARGED)
+        hidden = later.number > expected and case.faults.any(earlier.leased_at, of_job.had_at(later))
+        if later.number != expected and not hidden:
             retried.against(
                 f"job {of_job.job}: attempt {later.number} followed {earlier.number}, which was {earlier.outcome} "
                 f"(tokens {earlier.token}, {later.token})"
