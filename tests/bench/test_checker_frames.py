@@ -5,8 +5,8 @@ from math import nan
 import pandas as pd
 import pytest
 
-from allocator.bench.checker import Fault, Promise, Stop, check
-from allocator.bench.checker.frames import from_frames
+from allocator.bench.checker import Fault, Promise, Stop, check, check_parts
+from allocator.bench.checker.frames import from_frames, in_parts
 from allocator.domain.backoff import Backoff
 
 
@@ -78,6 +78,22 @@ def test_a_store_is_judged_by_what_it_has_itself() -> None:
     assert wrong[Promise.TRANSITIONS].count == 4
 
 
+def test_the_order_is_judged_with_a_store_too() -> None:
+    """By the calls that were seen to give leases; not of jobs that had several, all of which it need not know."""
+    attempts = attempts_frame().assign(asked_at=lambda frame: frame["leased_at"] - 0.01)
+    slow = attempts.assign(**{
+        name: attempts[name].mask(attempts["job"] == "plain", attempts[name] + 5.0)
+        for name in ("leased_at", "started_at", "finished_at", "asked_at")
+    })  # fmt: skip
+
+    sound, wrong = (check(from_frames(jobs_frame(), seen, **KNOWN, stored=stored_frame())) for seen in (attempts, slow))
+
+    assert sound[Promise.ORDER].status == "holds"
+    assert sound[Promise.ORDER].checked == 2
+    assert wrong.broken() == [Promise.ORDER]
+    assert "job plain (priority 0, enqueued by 0.100) waited" in wrong[Promise.ORDER].witness
+
+
 def test_what_nobody_knows_is_lost_if_it_was_accepted() -> None:
     """A job whose enqueue was never acknowledged may be unknown to everybody."""
     jobs, attempts = jobs_frame(), attempts_frame().query("job not in ('plain', 'unheard')")
@@ -143,6 +159,35 @@ def test_attempts_without_an_end_of_their_own_are_judged_by_what_is_sure() -> No
 
     assert judgement.told() == []
     assert judgement.not_judged() == [Promise.ORDER, Promise.TRANSITIONS, Promise.GRACEFUL]
+
+
+@pytest.mark.parametrize("with_store", [False, True], ids=["no store", "store"])
+@pytest.mark.parametrize("twice", [False, True], ids=["sound", "a token given twice"])
+def test_parts_of_a_run_are_judged_as_the_whole(with_store: bool, twice: bool) -> None:
+    """Jobs that share a token are in one part, wherever they are in the run."""
+    jobs, attempts = jobs_frame(), attempts_frame()
+    if twice:
+        attempts.loc[5, "token"] = "p1"
+    stored = attempts[list(stored_frame())] if with_store else None
+
+    whole = check(from_frames(jobs, attempts, **KNOWN, stored=stored))
+    parts = list(in_parts(jobs, attempts, stored, size=1))
+    found = check_parts(from_frames(*part[:2], **KNOWN, stored=part[2]) for part in parts)
+
+    assert [len(part[0]) for part in parts] == ([2, 1, 1, 0] if twice else [1, 1, 1, 1])
+    assert found == whole
+    assert found.broken() == ([Promise.OVERLAP] if twice else [])
+
+
+def test_a_run_of_no_jobs_is_one_part() -> None:
+    """So that what is known of the whole run is judged all the same."""
+    (part,) = in_parts(jobs_frame()[:0], attempts_frame()[:0])
+
+    judgement = check(from_frames(*part[:2], **KNOWN, stops=[Stop(18.0, 19.0, frozenset([10]), orderly=False)]))
+
+    assert judgement.broken() == [Promise.GRACEFUL]
+    with pytest.raises(ValueError, match="one part without any"):
+        check_parts([])
 
 
 def test_a_missing_column_is_named() -> None:

@@ -6,8 +6,8 @@ what store and queue say at the end and which faults were made, and gives a verd
 
     history     the evidence: what may be known of a run, any part of which may be missing
     verdicts    the promises by name, and what came of each
-    judging     `check`: from a history to its judgement
-    frames      a history from the pandas frames of a run
+    judging     `check` and `check_parts`: from a history, or the parts of one, to its judgement
+    frames      a history from the pandas frames of a run, in parts if they are large
     controls    bugs that must be caught, and the verdicts that must catch them
 """
 
@@ -23,7 +23,7 @@ from allocator.bench.checker.history import (
     Run,
     Stop,
 )
-from allocator.bench.checker.judging import check
+from allocator.bench.checker.judging import check, check_parts
 from allocator.bench.checker.verdicts import PROMISES, Judgement, Promise, Verdict
 
 __all__ = [
@@ -42,4 +42,5 @@ __all__ = [
     "Stop",
     "Verdict",
     "check",
+    "check_parts",
 ]

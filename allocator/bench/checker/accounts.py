@@ -1,12 +1,33 @@
 """What went in against what came out: nothing is lost, nothing is invented, and nothing counts twice."""
 
+from dataclasses import dataclass
+
 from allocator.bench.checker.case import Case, OfJob
 from allocator.bench.checker.verdicts import Judgement, Promise
 
 
-def judge_accounts(case: Case, judgement: Judgement) -> None:
-    """LOST, INVENTED, ONCE and DRAINED, job by job."""
-    unfinished: list[str] = []
+@dataclass(slots=True)
+class Unfinished:
+    """
+    Jobs that never ended by the records, in all parts of a run, against what the queue has left of them.
+
+    Args:
+        first: What is said of the first of them.
+        left: None: not known.
+    """
+
+    count: int = 0
+    first: str = ""
+    left: int | None = 0
+
+    def add(self, said: str) -> None:
+        """One more."""
+        self.count += 1
+        self.first = self.first or said
+
+
+def judge_accounts(case: Case, judgement: Judgement, unfinished: Unfinished) -> None:
+    """LOST, INVENTED and ONCE, job by job; jobs without an end are judged once all are known."""
     by_records = case.history.records is not None
     for of_job in case.jobs.values():
         if not of_job.enqueues:
@@ -17,10 +38,26 @@ def judge_accounts(case: Case, judgement: Judgement) -> None:
             _balance(case, judgement, of_job)
     _judge_strangers(case, judgement)
     _judge_lists(case, judgement)
-    _judge_drained(case, judgement, unfinished)
+    left = case.history.left
+    unfinished.left = None if left is None or unfinished.left is None else unfinished.left + left
 
 
-def _judge_record(case: Case, judgement: Judgement, of_job: OfJob, unfinished: list[str]) -> None:
+def judge_drained(judgement: Judgement, unfinished: Unfinished) -> None:
+    """DRAINED, and of LOST what has no end and is not in the queue either: nobody will bring it to one."""
+    left = unfinished.left
+    if left is None:
+        judgement[Promise.LOST].unknown += unfinished.count
+        return
+    drained = judgement[Promise.DRAINED]
+    drained.checked += judgement.jobs
+    if left:
+        drained.against(f"{left} jobs still wait in the queue or are leased", left)
+    if unfinished.count > left:
+        lost = unfinished.count - left
+        judgement[Promise.LOST].against(f"{unfinished.first}, and the queue has {left} jobs left", lost)
+
+
+def _judge_record(case: Case, judgement: Judgement, of_job: OfJob, unfinished: Unfinished) -> None:
     lost, job, record = judgement[Promise.LOST], of_job.job, of_job.record
     if record is None:
         # What may have been refused may well be missing.
@@ -41,7 +78,7 @@ def _judge_record(case: Case, judgement: Judgement, of_job: OfJob, unfinished: l
         if not of_job.removals:
             lost.against(f"job {job} is cancelled in the store, and nobody cancelled it")
     else:
-        unfinished.append(f"job {job} never ended: the store has it as {record.state}")
+        unfinished.add(f"job {job} never ended: the store has it as {record.state}")
 
 
 def _came_to_its_end(of_job: OfJob) -> bool:
@@ -128,17 +165,3 @@ def _judge_lists(case: Case, judgement: Judgement) -> None:
             judgement[Promise.ONCE].against(
                 f"the list of call {call} was accepted in part: {', '.join(sorted(there))} of {', '.join(sorted(jobs))}"
             )
-
-
-def _judge_drained(case: Case, judgement: Judgement, unfinished: list[str]) -> None:
-    left = case.history.left
-    if left is None:
-        judgement[Promise.LOST].unknown += len(unfinished)
-        return
-    drained = judgement[Promise.DRAINED]
-    drained.checked += judgement.jobs
-    if left:
-        drained.against(f"{left} jobs still wait in the queue or are leased", left)
-    # What has no end and is not in the queue either has nobody to bring it to one.
-    if len(unfinished) > left:
-        judgement[Promise.LOST].against(f"{unfinished[0]}, and the queue has {left} jobs left", len(unfinished) - left)

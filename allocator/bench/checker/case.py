@@ -69,19 +69,20 @@ class OfJob(msgspec.Struct, gc=False):
 
 class Case:
     """
-    A history, by job.
+    A history, by job: that of a run, or of a part of its jobs.
 
     Attributes:
+        faults: Those of the run, which its parts have in common.
         knows_places: Whether it is known what the queue has at the end.
         stale: Tokens of ends that were taken and should not have been.
     """
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, faults: "Faults") -> None:
         self.history = history
+        self.faults = faults
         self.jobs: dict[str, OfJob] = {}
         self._sort_out(history)
         self.knows_places = history.layout is not None or history.found is not None
-        self.faults = Faults(history.faults or (), history.settle_within_s)
         self.stale: set[str] = set()
 
     def _sort_out(self, history: History) -> None:

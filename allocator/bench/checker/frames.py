@@ -4,7 +4,10 @@ from collections.abc import Iterator, Sequence
 from math import nan
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from allocator.bench.checker.case import ENDS
 from allocator.bench.checker.history import Attempt, Enqueue, Fault, History, Record, Run, Stop
@@ -12,6 +15,42 @@ from allocator.domain.backoff import Backoff
 
 LEFT = frozenset({"waiting", "leased"})
 """States of a job that the queue still has. One that is unknown to queue and records alike is in neither."""
+
+PART = 10_000
+"""Jobs of a part: some 20 MB as a history."""
+
+
+def in_parts(
+    jobs: pd.DataFrame, attempts: pd.DataFrame, stored: pd.DataFrame | None = None, size: int = PART
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame | None]]:
+    """
+    The rows of a run, so many jobs at a time with their attempts: what `from_frames` takes, for `check_parts`.
+
+    Jobs that share a token, and attempts of no known job, are all in the first part. There is always one.
+    """
+    # Arrow's look-up: pandas would make a Python string of every id.
+    ids = pa.array(jobs["job"], pa.string())
+    frames = [attempts] if stored is None else [attempts, stored]
+    places = [pc.index_in(pa.array(frame["job"], pa.string()), value_set=ids) for frame in frames]
+    part = np.arange(len(jobs)) // size
+    for frame, place in zip(frames, places, strict=True):
+        shared = place.filter(pa.array(_is_shared(frame["token"]))).drop_null()
+        part[shared.to_numpy()] = 0
+    parts_of = [np.append(part, 0)[place.fill_null(len(jobs)).to_numpy()] for place in places]
+    # The look-ups took more than any part will.
+    del ids, places
+    pa.default_memory_pool().release_unused()
+    for number in range(max(1, -(-len(jobs) // size))):
+        of_attempts, *of_stored = (frame[of == number] for frame, of in zip(frames, parts_of, strict=True))
+        yield jobs[part == number], of_attempts, of_stored[0] if of_stored else None
+
+
+def _is_shared(tokens: "pd.Series[str]") -> np.ndarray:
+    """Where a token is there more than once."""
+    codes, _ = pd.factorize(tokens)
+    known = codes >= 0
+    shared: np.ndarray = known & (np.bincount(codes[known], minlength=1)[codes] > 1)
+    return shared
 
 
 def from_frames(
@@ -55,9 +94,7 @@ def from_frames(
     enqueues = list(_enqueues(jobs, max_retries, backoff))
     if stored is not None:
         _demand(stored, "stored", ("job", "attempt", "token", "outcome", "leased_at", "error"))
-        seen = attempts.drop_duplicates("token").set_index("token")
-        instants = {name: stored["token"].map(seen[name]) for name in ("started_at", "finished_at")}
-        stored = stored.assign(**instants, due_at=nan)
+        stored = stored.assign(**_instants(stored, attempts), due_at=nan)
     return History(
         enqueues,
         attempts=list(_attempts(attempts if stored is None else stored, lease_s)),
@@ -92,6 +129,17 @@ def _enqueues(jobs: pd.DataFrame, max_retries: int | None, backoff: Backoff | No
     for job, asked_at, answered_at, priority, delay_s in zip(*(_column(jobs, name) for name in columns), strict=True):
         taken = True if answered_at == answered_at else None
         yield Enqueue(job, taken, asked_at, answered_at, priority, delay_s, max_retries, None, backoff)
+
+
+def _instants(stored: pd.DataFrame, attempts: pd.DataFrame) -> dict[str, "pd.Series[float]"]:
+    """What the store does not have of its attempts, as it was seen."""
+    seen = attempts.drop_duplicates("token").set_index("token")
+    names = ["started_at", "finished_at"]
+    if "asked_at" in seen.columns:
+        names.append("asked_at")
+        # The store knows nothing of a lease that was given back untried: of such a job it cannot tell the first.
+        seen["asked_at"] = seen["asked_at"].where(~seen["job"].duplicated(keep=False))
+    return {name: stored["token"].map(seen[name]) for name in names}
 
 
 def _attempts(attempts: pd.DataFrame, lease_s: float) -> Iterator[Attempt]:

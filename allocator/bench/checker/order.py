@@ -8,70 +8,93 @@ call was made later. Rank: priority, and of equal priority, that the enqueue of 
 """
 
 import heapq
-from math import inf, isnan
-from operator import itemgetter
+from array import array
+from math import inf, isnan, nan
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from allocator.bench.checker.case import Case
-from allocator.bench.checker.history import Enqueue
+from allocator.bench.checker.history import History
 from allocator.bench.checker.verdicts import Judgement, Promise
 
-Waiting = tuple[int, float, float, str]
-"""Rank: minus the priority, and when its enqueue was answered; until when it surely waited; the job."""
 
+class Order:
+    """What bears witness to the order, from all parts of a run: numbers side by side, for there are millions."""
 
-def judge_order(case: Case, judgement: Judgement) -> None:
-    """
-    ORDER, in one pass over the calls with a heap of those that wait: n log n.
+    def __init__(self) -> None:
+        self._jobs: list[pa.Array] = []
+        # Of each: minus the priority; when its enqueue was asked; when answered (NaN: it did not surely wait); when the
+        # call was made that gave its first lease, and when its reply was there (infinity: never).
+        self._instants = array("d")
 
-    Where calls overlap, some that waited may be overlooked; nobody is accused who did not.
-    """
-    order = judgement[Promise.ORDER]
-    waiting, leased = _evidence(case)
-    disturbed = list(case.history.unknown_dequeues)
-    disturbed += [(fault.began_at, fault.ended_at) for fault in case.history.faults or () if fault.forgets]
-    disturbed.sort(reverse=True)
-    heap: list[Waiting] = []
-    for asked_at, had_at, enqueue in leased:
-        while disturbed and disturbed[-1][0] <= had_at:
-            # Whoever waited may have been taken, or have a new place.
-            forgotten_until = disturbed.pop()[1]
-            heap.clear()
-            while waiting and waiting[-1][0] <= forgotten_until:
-                waiting.pop()
-        while waiting and waiting[-1][0] < asked_at:
-            heapq.heappush(heap, waiting.pop()[1])
-        while heap and heap[0][2] <= had_at:
-            heapq.heappop(heap)
-        order.checked += 1
-        if heap and heap[0][:2] < (-enqueue.priority, enqueue.asked_at):
-            rank, answered_at, later_at, job = heap[0]
-            until = "for ever" if later_at == inf else f"until {later_at:.3f} at least"
-            order.against(
-                f"job {enqueue.job} (priority {enqueue.priority}, enqueued at {enqueue.asked_at:.3f}) was leased by "
-                f"{had_at:.3f}; job {job} (priority {-rank}, enqueued by {answered_at:.3f}) waited {until}"
-            )
-
-
-def _evidence(case: Case) -> tuple[list[tuple[float, Waiting]], list[tuple[float, float, Enqueue]]]:
-    """Jobs that surely waited, by when; and first leases: when the call was made, when its reply was there, the job."""
-    waiting: list[tuple[float, Waiting]] = []
-    leased: list[tuple[float, float, Enqueue]] = []
-    for of_job in case.jobs.values():
-        enqueue = of_job.only
-        if enqueue is None:
-            continue
-        asked_at = had_at = inf
-        if of_job.attempts:
-            first = of_job.attempts[0]
-            asked_at, had_at = first.asked_at, of_job.had_at(first)
-            if isnan(asked_at) or isnan(had_at):
+    def add(self, case: Case) -> None:
+        """The jobs of a part of which it is known whether they waited, or when they were leased first."""
+        jobs: list[str] = []
+        for of_job in case.jobs.values():
+            enqueue = of_job.only
+            if enqueue is None:
                 continue
-            if not isnan(enqueue.asked_at):
-                leased.append((asked_at, had_at, enqueue))
-        elif case.state(of_job) not in ("ready", "queued"):
-            continue
-        if enqueue.taken is True and not enqueue.delay_s and not isnan(enqueue.answered_at):
-            waiting.append((enqueue.answered_at, (-enqueue.priority, enqueue.answered_at, asked_at, of_job.job)))
-    waiting.sort(reverse=True)
-    leased.sort(key=itemgetter(0, 1))
-    return waiting, leased
+            asked_at = had_at = inf
+            if of_job.attempts:
+                first = of_job.attempts[0]
+                asked_at, had_at = first.asked_at, of_job.had_at(first)
+                if isnan(asked_at) or isnan(had_at):
+                    continue
+            elif case.state(of_job) not in ("ready", "queued"):
+                continue
+            answered_at = enqueue.answered_at if enqueue.taken is True and not enqueue.delay_s else nan
+            jobs.append(of_job.job)
+            self._instants.extend((-enqueue.priority, enqueue.asked_at, answered_at, asked_at, had_at))
+        self._jobs.append(pa.array(jobs, pa.string()))
+
+    def judge(self, history: History, judgement: Judgement) -> None:
+        """
+        ORDER, in one pass over the calls with a heap of those that wait: n log n.
+
+        Where calls overlap, some that waited may be overlooked; nobody is accused who did not.
+
+        Args:
+            history: Any part of the run: of all, the faults are the same.
+        """
+        order, jobs = judgement[Promise.ORDER], pa.chunked_array(self._jobs)
+        columns = np.asarray(self._instants).reshape(-1, 5).T
+        # A view gives a number far sooner than numpy does.
+        rank, enqueued_at, answered_at, asked_at, had_at = (column.data for column in columns)
+        waiting = _sorted(columns, ~np.isnan(columns[2]), by=(0, 2, 3))
+        # All that the heap holds is a place in `waiting`, which is sorted by rank.
+        coming, next_coming = np.argsort(columns[2][waiting], kind="stable").data, 0
+        disturbed = list(history.unknown_dequeues)
+        disturbed += [(fault.began_at, fault.ended_at) for fault in history.faults or () if fault.forgets]
+        disturbed.sort(reverse=True)
+        forgotten_until = -inf
+        heap: list[int] = []
+        for job in _sorted(columns, (columns[3] < inf) & ~np.isnan(columns[1]), by=(3, 4)):
+            while disturbed and disturbed[-1][0] <= had_at[job]:
+                # Whoever waited, or was about to, may have been taken, or have a new place.
+                forgotten_until = max(forgotten_until, disturbed.pop()[1])
+                heap.clear()
+            while next_coming < len(coming) and answered_at[(comes := waiting[coming[next_coming]])] < asked_at[job]:
+                if not enqueued_at[comes] <= forgotten_until:
+                    heapq.heappush(heap, coming[next_coming])
+                next_coming += 1
+            while heap and asked_at[waiting[heap[0]]] <= had_at[job]:
+                heapq.heappop(heap)
+            order.checked += 1
+            if not heap:
+                continue
+            first = waiting[heap[0]]
+            if (rank[first], answered_at[first]) < (rank[job], enqueued_at[job]):
+                until = "for ever" if asked_at[first] == inf else f"until {asked_at[first]:.3f} at least"
+                order.against(
+                    f"job {jobs[job]} (priority {-int(rank[job])}, enqueued at {enqueued_at[job]:.3f}) "
+                    f"was leased by {had_at[job]:.3f}; job {jobs[first]} (priority {-int(rank[first])}, "
+                    f"enqueued by {answered_at[first]:.3f}) waited {until}"
+                )
+
+
+def _sorted(columns: npt.NDArray[np.float64], chosen: npt.NDArray[np.bool_], by: tuple[int, ...]) -> memoryview:
+    """The places that are chosen, in the order of some columns."""
+    places = np.flatnonzero(chosen)
+    return places[np.lexsort([columns[column][places] for column in reversed(by)])].data

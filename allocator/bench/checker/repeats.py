@@ -3,24 +3,20 @@
 from collections import defaultdict
 from math import isnan
 
-from allocator.bench.checker.case import Case
-from allocator.bench.checker.history import Attempt, Run, Stop
+from allocator.bench.checker.case import Case, Faults
+from allocator.bench.checker.history import Attempt, History, Run, Stop
 from allocator.bench.checker.verdicts import Judgement, Promise
 
 
 def judge_repeats(case: Case, judgement: Judgement) -> None:
     """EXPLAINED and GRACEFUL; runs that no attempt is known of are INVENTED."""
     history = case.history
+    if history.runs is None or history.attempts is None:
+        return
     stops: dict[int, list[Stop]] = defaultdict(list)
     for stop in history.stops or ():
         for process in stop.processes:
             stops[process].append(stop)
-        if not stop.orderly:
-            judgement[Promise.GRACEFUL].against(f"the stop asked for at {stop.began_at:.3f} did not end in order")
-    if history.runs is None or history.attempts is None:
-        judgement[Promise.GRACEFUL].unknown += len(history.stops or ())
-        return
-    judgement[Promise.GRACEFUL].checked += len(history.stops or ())
     for run in history.runs:
         attempt = case.jobs[run.job].attempt(run.token)
         if attempt is None:
@@ -29,7 +25,30 @@ def judge_repeats(case: Case, judgement: Judgement) -> None:
             _explain(case, judgement, run, attempt, stops)
     if history.faults is not None:
         judgement[Promise.EXPLAINED].checked += len(history.runs)
-        _judge_kills(case, judgement)
+
+
+def judge_stops(history: History, judgement: Judgement) -> None:
+    """GRACEFUL, by how those ended that were asked to stop."""
+    stops, graceful = history.stops or (), judgement[Promise.GRACEFUL]
+    for stop in stops:
+        if not stop.orderly:
+            graceful.against(f"the stop asked for at {stop.began_at:.3f} did not end in order")
+    if history.runs is None or history.attempts is None:
+        graceful.unknown += len(stops)
+    else:
+        graceful.checked += len(stops)
+
+
+def judge_kills(history: History, faults: Faults, judgement: Judgement) -> None:
+    """EXPLAINED, by how many runs each kill repeated, once all were looked at."""
+    for fault, count in faults.explained.items():
+        if fault.kind == "kill":
+            judgement.most_repeats = max(judgement.most_repeats, count)
+            if count > fault.running + history.settle_group:
+                judgement[Promise.EXPLAINED].against(
+                    f"the kill at {fault.began_at:.3f} repeated {count} runs; {fault.running} jobs could run there, "
+                    f"and {history.settle_group} ends be untold"
+                )
 
 
 def _counts(judgement: Judgement, run: Run, attempt: Attempt) -> bool:
@@ -65,17 +84,6 @@ def _explain(case: Case, judgement: Judgement, run: Run, attempt: Attempt, stops
         judgement[Promise.EXPLAINED].unknown += 1
     else:
         judgement[Promise.EXPLAINED].against(f"{witness}, and no fault hit its process")
-
-
-def _judge_kills(case: Case, judgement: Judgement) -> None:
-    for fault, count in case.faults.explained.items():
-        if fault.kind == "kill":
-            judgement.most_repeats = max(judgement.most_repeats, count)
-            if count > fault.running + case.history.settle_group:
-                judgement[Promise.EXPLAINED].against(
-                    f"the kill at {fault.began_at:.3f} repeated {count} runs; {fault.running} jobs could run there, "
-                    f"and {case.history.settle_group} ends be untold"
-                )
 
 
 def _said(run: Run) -> str:

@@ -11,10 +11,12 @@ from typing import Any, Self
 
 import msgspec
 import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]
 
-from allocator.bench.checker import Fault, Judgement, Stop, check
-from allocator.bench.checker.frames import from_frames
+from allocator.bench.checker import Fault, Judgement, Stop, check_parts
+from allocator.bench.checker.frames import from_frames, in_parts
 from allocator.bench.errors import InvalidWorkload
+from allocator.bench.statistics.frames import ATTEMPT_COLUMNS, JOB_COLUMNS
 from allocator.bench.statistics.gates import Clocks, Gate, Status, gates
 from allocator.bench.statistics.summary import Summary, summary
 from allocator.bench.workload import Workload
@@ -23,6 +25,9 @@ from allocator.domain.errors import AllocatorError
 FRAMES = ("jobs", "attempts", "backlog")
 STORED = "stored"
 """The frame that only a run with a store has."""
+
+JUDGED = {"jobs": (*JOB_COLUMNS, "priority", "enqueue"), "attempts": (*ATTEMPT_COLUMNS, "token")}
+"""What figures and verdicts follow from: two thirds of the memory that all columns take."""
 
 FIGURES, ABOUT, WORKLOAD = "figures.json", "run.json", "workload.yaml"
 
@@ -131,7 +136,7 @@ class Run:
     @cached_property
     def summary(self) -> Summary:
         """Every figure, from the rows."""
-        return summary(self.jobs, self.attempts, self.backlog, self.about.slots)
+        return summary(*self._judged_rows(), self.backlog, self.about.slots)
 
     @cached_property
     def gates(self) -> list[Gate]:
@@ -139,8 +144,7 @@ class Run:
         about = self.about
         clocks = Clocks(frozenset([about.boot_id]), about.offset_start_s, about.offset_end_s)
         return gates(
-            self.jobs,
-            self.attempts,
+            *self._judged_rows(),
             self.backlog,
             self.summary,
             clocks,
@@ -152,38 +156,51 @@ class Run:
     def judgement(self) -> Judgement:
         """What the checker says of the twelve promises."""
         retry = self.workload.retry
-        return check(
+        jobs, attempts = self._judged_rows()
+        unknown_dequeues = self._unknown_dequeues(attempts)
+        return check_parts(
             from_frames(
-                self.jobs[self.jobs["enqueue"].isin(["accepted", "unknown"])],
-                self._judged_attempts(),
+                jobs_of_part[jobs_of_part["enqueue"].isin(["accepted", "unknown"])],
+                self._seen(attempts_of_part),
                 faults=self.about.faults,
                 stops=self.about.stops,
                 lease_s=self.about.lease_s,
                 max_retries=retry.max_retries,
                 backoff=None if retry.jitter else retry.backoff(self.workload.seed),
                 is_drained=not self.about.interrupted,
-                stored=self.stored,
-                unknown_dequeues=self._unknown_dequeues(),
+                stored=stored_of_part,
+                unknown_dequeues=unknown_dequeues,
             )
+            for jobs_of_part, attempts_of_part, stored_of_part in in_parts(jobs, attempts, self.stored)
         )
 
-    def _unknown_dequeues(self) -> list[tuple[float, float]]:
+    def _judged_rows(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Jobs and attempts as they were read already, or else with no more columns than are judged."""
+        jobs, attempts = (self.__dict__.get(name) for name in JUDGED)
+        return self._few[0] if jobs is None else jobs, self._few[1] if attempts is None else attempts
+
+    @cached_property
+    def _few(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        jobs, attempts = (self._frame(name, list(columns)) for name, columns in JUDGED.items())
+        return jobs, attempts
+
+    def _unknown_dequeues(self, attempts: pd.DataFrame) -> list[tuple[float, float]]:
         """
         When calls may have leased jobs of which no reply told: while there was a fault, if a later attempt shows it.
 
         Without any fault a number that was passed over is a broken promise.
         """
-        has_gaps = bool((self.attempts["token"].isna() | (self.attempts["token"] == "")).any())
+        has_gaps = not _is_seen(attempts).all()
         return [(fault.began_at, fault.ended_at) for fault in self.about.faults] if has_gaps else []
 
-    def _judged_attempts(self) -> pd.DataFrame:
+    def _seen(self, attempts: pd.DataFrame) -> pd.DataFrame:
         """
         Those that were seen, with the instants of the calls that leased them, where these bear witness to the order.
 
         Servers look at the clock, and then at who waits: who waited before that was seen by the call. That of a job's
         later attempts says nothing: a supervisor that was killed may have held a lease of which nothing is known.
         """
-        seen = self.attempts[self.attempts["token"].notna() & (self.attempts["token"] != "")]
+        seen = attempts[_is_seen(attempts)]
         asked_at = seen["leased_at"] - self.about.clock_error_s
         return seen.assign(asked_at=asked_at.where(seen["attempt"] == 1))
 
@@ -245,12 +262,20 @@ class Run:
             f"{FIGURES}: {difference}" for difference in _differences(kept, json.loads(json.dumps(self.computed())))
         ]
 
-    def _frame(self, name: str) -> pd.DataFrame:
+    def _frame(self, name: str, columns: list[str] | None = None) -> pd.DataFrame:
         path = self.folder / f"{name}.parquet"
         try:
-            return pd.read_parquet(path)
+            frame = pd.read_parquet(path, columns=columns)
         except (OSError, ValueError) as error:
             raise NoRun(f"{path}: the rows of the run cannot be read: {error}") from error
+        # What was decompressed on the way; with a million jobs, as much as the frame.
+        pa.default_memory_pool().release_unused()
+        return frame
+
+
+def _is_seen(attempts: pd.DataFrame) -> "pd.Series[bool]":
+    """Which were not only told of by a later one."""
+    return attempts["token"].notna() & (attempts["token"] != "")
 
 
 def _sha256(path: Path) -> str:

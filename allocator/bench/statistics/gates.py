@@ -112,10 +112,9 @@ def lateness_gate(jobs: pd.DataFrame) -> Gate:
     The delay that a job asked for is taken off both. With fewer than 1,000 jobs p90 is judged, below 100 the median.
     """
     kept = flags(jobs, "state", ["done"]) & ~jobs["warmup"].to_numpy(dtype=bool)
-    done = jobs[kept]
-    end = seconds(done, "settled_at") - np.nan_to_num(seconds(done, "delay_s"))
-    intended, sent = end - seconds(done, "intended_at"), end - seconds(done, "enqueue_started_at")
-    known = ~np.isnan(intended) & ~np.isnan(sent)
+    end = seconds(jobs, "settled_at") - np.nan_to_num(seconds(jobs, "delay_s"))
+    intended, sent = end - seconds(jobs, "intended_at"), end - seconds(jobs, "enqueue_started_at")
+    known = kept & ~np.isnan(intended) & ~np.isnan(sent)
     count = int(known.sum())
     name = next((name for name in ("p99", "p90", "p50") if count >= least_count(SHOWN[name])), None)
     if name is None:

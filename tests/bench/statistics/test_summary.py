@@ -1,9 +1,6 @@
 """Every figure of a run, from its rows."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,23 +120,3 @@ def test_rows_of_something_else_are_refused() -> None:
         summary(rows.jobs[1:], rows.attempts, rows.backlog)
     with pytest.raises(ValueError, match="jobs: job cold is there twice"):
         summary(rows.jobs.iloc[[0, 1, 1, 2, 3, 4, 5]], rows.attempts, rows.backlog)
-
-
-@pytest.mark.full
-def test_a_million_jobs_take_no_more_than_a_gigabyte(tmp_path: Path) -> None:
-    """Read from Parquet in a process of its own, whose largest size the system knows."""
-    rows = one_server(np.random.default_rng(1), 1_000_000, 0.7)
-    for name in ("jobs", "attempts", "backlog"):
-        getattr(rows, name).to_parquet(tmp_path / f"{name}.parquet")
-    program = (
-        "import resource, sys; import pandas as pd\n"
-        "from allocator.bench.statistics.gates import gates\n"
-        "from allocator.bench.statistics.summary import summary\n"
-        "rows = [pd.read_parquet(f'{sys.argv[1]}/{name}.parquet') for name in ('jobs', 'attempts', 'backlog')]\n"
-        "gates(*rows, summary(*rows))\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024))"
-    )
-
-    largest = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
-
-    assert int(largest.stdout) < 1e9
