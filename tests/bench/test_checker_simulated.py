@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from allocator.bench.checker import History, check, check_parts
@@ -23,8 +23,9 @@ def test_a_valid_run_breaks_nothing(seed: int, steps: int) -> None:
     assert check(history).told() == []
 
 
+# In most short runs a bug has no chance; those are left out, however many they are.
 @pytest.mark.parametrize("bug", BUGS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @runs
 def test_a_bug_that_had_its_chance_is_found(bug: str, seed: int, steps: int) -> None:
     """Its promise is among those that are broken."""
