@@ -50,7 +50,7 @@ def main(descriptor: int, name: str) -> None:
     os.set_inheritable(descriptor, False)
     connection = Connection(descriptor)
     lock = threading.Lock()
-    encode = msgspec.json.Encoder(enc_hook=repr).encode
+    encode = msgspec.json.Encoder().encode
 
     def tell(reply: Reply) -> None:
         with lock:
@@ -97,7 +97,8 @@ def main(descriptor: int, name: str) -> None:
         except Died as died:
             tell(Reply("died", died.ending.error, died.ending.traceback))
             os._exit(1)
-        tell(Reply(ending.verb, ending.error, ending.traceback, ending.result))
+        result = ending.result_json()
+        tell(Reply(ending.verb, ending.error, ending.traceback, None if result is None else msgspec.Raw(result)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,17 @@
 """How one attempt ended, as it goes from a worker to store and queue."""
 
+import logging
 from dataclasses import dataclass
 
+import msgspec
+
+from allocator.domain.errors import InvalidJob
+from allocator.domain.payload import check_payload
 from allocator.supervisor.held import Held
+
+log = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -26,3 +35,15 @@ class Ending:
     result: object = None
     finished: float = 0.0
     begun: bool | None = True
+
+    def result_json(self) -> bytes | None:
+        """What the processor returned, as strict JSON; None where it was nothing, or nothing that can be kept."""
+        if self.result is None:
+            return None
+        try:
+            check_payload(self.result, "result")
+            return _encode(self.result)
+        except (InvalidJob, ValueError, TypeError) as error:
+            # The work is done; to fail it for its return value would do it again.
+            log.warning("job %s: what its processor returned is not kept: %s", self.held.lease.job.id, error)
+            return None

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 
+from allocator.domain.deadletter import MAX_ERROR_BYTES, MAX_TRACEBACK_BYTES, trim_text
 from allocator.supervisor.buffer import Buffer
 from allocator.supervisor.ending import Ending
 from allocator.supervisor.events import Listeners
@@ -15,7 +16,7 @@ from allocator.supervisor.stats import WorkerStats
 
 log = logging.getLogger(__name__)
 
-Report = Callable[[Held, int, int | None, str], None]
+Report = Callable[[Held, float, float | None, str], None]
 
 
 def attempt(processor: Processor, context: Context, held: Held) -> Ending:
@@ -23,14 +24,27 @@ def attempt(processor: Processor, context: Context, held: Held) -> Ending:
     try:
         result = processor(context)
     except GiveUp as reason:
-        return Ending(held, "dead", str(reason), traceback.format_exc(), finished=time.monotonic())
+        return _failed(held, "dead", _text(reason))
     except BaseException as error:
-        text = f"{type(error).__name__}: {error}"
-        ending = Ending(held, "failed", text, traceback.format_exc(), finished=time.monotonic())
+        ending = _failed(held, "failed", f"{type(error).__name__}: {_text(error)}")
         if not isinstance(error, Exception):
             raise Died(ending) from error
         return ending
     return Ending(held, "done", result=result, finished=time.monotonic())
+
+
+def _failed(held: Held, verb: str, error: str) -> Ending:
+    """With the traceback of the exception that is being handled."""
+    trace = trim_text(traceback.format_exc(), MAX_TRACEBACK_BYTES)
+    return Ending(held, verb, error, trace, finished=time.monotonic())
+
+
+def _text(error: BaseException) -> str:
+    """What an exception says, in what any database and worker process takes."""
+    try:
+        return trim_text(str(error), MAX_ERROR_BYTES)
+    except Exception as trouble:
+        return f"(its text cannot be told: {type(trouble).__name__})"
 
 
 class Died(Exception):

@@ -3,15 +3,20 @@
 import asyncio
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from allocator.domain.deadletter import MAX_ERROR_BYTES, trim_text
 from allocator.domain.errors import AllocatorError
 from allocator.domain.job import Job
 from allocator.supervisor.held import Held
 
 Processor = Callable[["Context"], Any]
 """`fn(context) -> result`; a coroutine function does as well. Named `module:function` where it runs in a process."""
+
+
+MAX_MESSAGE_BYTES = 1024
 
 
 class GiveUp(AllocatorError):
@@ -30,16 +35,25 @@ class Context:
 
     __slots__ = ("_held", "_report", "attempt", "job", "token")
 
-    def __init__(self, held: Held, report: Callable[[Held, int, int | None, str], None]) -> None:
+    def __init__(self, held: Held, report: Callable[[Held, float, float | None, str], None]) -> None:
         self.job: Job = held.lease.job
         self.attempt = held.lease.attempt
         self.token = held.lease.token
         self._held = held
         self._report = report
 
-    def progress(self, done: int, total: int | None = None, message: str = "") -> None:
-        """Tell how far the job is. Cheap: what comes too often is dropped, the last word is kept."""
-        self._report(self._held, done, total, message)
+    def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """
+        Tell how far the job is. Cheap: what comes too often is dropped, the last word is kept.
+
+        Args:
+            done, total: In any unit.
+            message: For people; of more than a KiB, the end.
+        Raises:
+            ValueError, TypeError: `done` or `total` is no finite number.
+        """
+        text = trim_text(str(message), MAX_MESSAGE_BYTES)
+        self._report(self._held, _finite("done", done), None if total is None else _finite("total", total), text)
 
     def heartbeat(self) -> None:
         """Start the timeout anew: the job is alive although it takes long."""
@@ -61,6 +75,13 @@ class Context:
         return self._held.lease.cancelled or self._held.lost
 
 
+def _finite(name: str, value: float) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"progress: {name} must be a finite number, not {value!r}")
+    return number
+
+
 def resolve(processor: Processor | str) -> Processor:
     """
     The function itself; a string names it as `module:function`.
@@ -74,6 +95,10 @@ def resolve(processor: Processor | str) -> Processor:
             processor = getattr(importlib.import_module(module_name), function_name)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"processor {processor!r} is not module:function: {error}") from error
+        except Exception as error:
+            # Whatever the module does: a worker process that ended without a word would be replaced, and again.
+            text = trim_text(f"{type(error).__name__}: {error}", MAX_ERROR_BYTES)
+            raise ValueError(f"processor {processor!r}: its module breaks when it is imported: {text}") from error
     if not callable(processor):
         raise ValueError(f"processor {processor!r} cannot be called")
     return processor

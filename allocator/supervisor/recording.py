@@ -4,19 +4,14 @@ import logging
 import threading
 import time
 
-import msgspec
-
-from allocator.domain.errors import AllocatorError, InvalidJob
+from allocator.domain.errors import AllocatorError
 from allocator.domain.lease import Lease
-from allocator.domain.payload import check_payload
 from allocator.persistence import Begun, Dispatcher, Progress, Store
 from allocator.persistence import Ending as StoredEnding
 from allocator.supervisor.ending import Ending
 from allocator.supervisor.held import Held
 
 log = logging.getLogger(__name__)
-
-_encode = msgspec.json.Encoder().encode
 
 OUTCOMES = {"done": "done", "failed": "retry", "dead": "dead", "released": "released"}
 
@@ -65,7 +60,7 @@ class Recording:
         self.down.clear()
         return {ending.lease.token for ending in fenced}
 
-    def report(self, held: Held, done: int, total: int | None, message: str) -> None:
+    def report(self, held: Held, done: float, total: float | None, message: str) -> None:
         """Keep the last word on how far an attempt is, until the next flush."""
         lease = held.lease
         progress = Progress(lease.job.id, lease.token, done, total, message, held.at(held.started))
@@ -98,22 +93,10 @@ def _stored(ending: Ending) -> StoredEnding:
         held.lease,
         "cancelled" if held.lease.cancelled and verb != "done" else OUTCOMES[verb],
         finished_at,
-        result=_result(ending) if verb == "done" else None,
+        result=ending.result_json() if verb == "done" else None,
         error=ending.error or None,
         traceback=ending.traceback,
         due_at=due_at,
         started_at=held.at(held.started) if held.started else None,
         worker=held.worker or None,
     )
-
-
-def _result(ending: Ending) -> bytes | None:
-    if ending.result is None:
-        return None
-    try:
-        check_payload(ending.result, "result")
-        return _encode(ending.result)
-    except (InvalidJob, ValueError, TypeError) as error:
-        # The work is done; to fail it for its return value would do it again.
-        log.warning("job %s: what its processor returned is not kept: %s", ending.held.lease.job.id, error)
-        return None

@@ -354,7 +354,7 @@ class Supervisor:
         with self._held_lock:
             return list(self._held.values())
 
-    def _report(self, held: Held, done: int, total: int | None, message: str) -> None:
+    def _report(self, held: Held, done: float, total: float | None, message: str) -> None:
         if self._recording is not None:
             self._recording.report(held, done, total, message)
 

@@ -77,6 +77,38 @@ def fail(context: Context) -> None:
     raise ValueError("no such colour")
 
 
+class Unspeakable(Exception):
+    """One that fails even at saying what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("there are no words")
+
+
+def fail_without_words(context: Context) -> None:
+    """With an error that has no text."""
+    raise Unspeakable
+
+
+def fail_at_a_name(context: Context) -> None:
+    """As over a file whose name is no UTF-8."""
+    raise FileNotFoundError("nothing at caf\udce9.txt")
+
+
+def tell_halves(context: Context) -> None:
+    """Progress in fractions, with a message that is no UTF-8."""
+    context.progress(0.5, 1.5, "caf\udce9.txt")
+
+
+def tell_no_number(context: Context) -> None:
+    """Progress that no store could take."""
+    context.progress(float("nan"))
+
+
+def give_a_name(context: Context) -> str:
+    """A result that JSON cannot carry."""
+    return "caf\udce9.txt"
+
+
 async def co(context: Context) -> str:
     """A coroutine."""
     await asyncio.sleep(0)

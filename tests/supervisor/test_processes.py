@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from allocator import Backoff, Queue
+from allocator.queue.inprocess import InProcessQueue
 from allocator.supervisor import Supervisor
 from tests.contract.builders import BOUND_S, Clients, a_job, counts
 from tests.supervisor.test_supervisor import Seen
@@ -28,6 +29,11 @@ PROGRAMS = {
         "hang_telling",
         "hang_in_c",
         "fail",
+        "fail_without_words",
+        "fail_at_a_name",
+        "tell_halves",
+        "tell_no_number",
+        "give_a_name",
         "co",
     )
 }
@@ -59,6 +65,26 @@ def test_a_job_sees_its_lease(eager_queue: Queue, tmp_path: Path, kind: str) -> 
     assert float(due_at) == job.enqueued_at
     assert float(leased_at) >= float(due_at)
     assert name == ("worker-1" if kind == "workers" else "process-1")
+
+
+@pytest.mark.parametrize("kind", ["workers", "processes"])
+def test_whatever_a_processor_says_its_worker_goes_on(kind: str) -> None:
+    """Fractions and names that are no UTF-8 do no harm; what cannot be told fails the attempt, and says so."""
+    programs = ["tell_halves", "give_a_name", "tell_no_number", "fail_without_words", "fail_at_a_name"]
+    queue = InProcessQueue()
+    queue.enqueue_many([a_job(type=program, max_retries=0) for program in programs])
+
+    with queue, Supervisor(queue, PROGRAMS, **{"workers": 0, kind: 1}) as supervisor:
+        assert supervisor.drain(BOUND_S)
+        restarts = supervisor.stats().restarts
+
+    assert {letter.job.type: letter.error for letter in queue.dead_letters()} == {
+        "tell_no_number": "ValueError: progress: done must be a finite number, not nan",
+        "fail_without_words": "Unspeakable: (its text cannot be told: RuntimeError)",
+        "fail_at_a_name": "FileNotFoundError: nothing at caf\\udce9.txt",
+    }
+    assert queue.counts() == counts(done=2, dead=3)
+    assert restarts == 0
 
 
 def test_jobs_run_in_processes(eager_queue: Queue, tmp_path: Path) -> None:
@@ -169,6 +195,24 @@ def test_a_process_that_cannot_find_its_processors_is_told(
 
     (letter,) = eager_queue.dead_letters()
     assert letter.error.startswith("the worker process did not start: processor 'only_found_here:work'")
+
+
+def test_a_module_that_breaks_where_it_is_imported_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In a worker process alone, as for want of a variable: the attempt has failed, and says with what."""
+    (tmp_path / "breaks_in_a_child.py").write_text(
+        "import sys\nif sys.argv[0].endswith('child.py'): {}['HOME']\ndef work(context): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
+    queue = InProcessQueue()
+    queue.enqueue(a_job(max_retries=0))
+
+    with queue, Supervisor(queue, {"json": "breaks_in_a_child:work"}, processes=1) as supervisor:
+        assert supervisor.drain(BOUND_S)
+
+    (letter,) = queue.dead_letters()
+    assert letter.error.startswith("the worker process did not start: processor 'breaks_in_a_child:work': its module")
+    assert letter.error.endswith("KeyError: 'HOME'")
 
 
 def test_a_worker_process_loads_no_client_of_a_server() -> None:
