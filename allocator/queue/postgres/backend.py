@@ -25,6 +25,8 @@ from allocator.domain.lease import Lease
 from allocator.domain.states import State
 from allocator.queue.base import POLL_S, Queue, Settlement
 from allocator.queue.postgres.connecting import (
+    FORMAT,
+    SCHEMA,
     PostgresSession,
     addresses,
     explained,
@@ -34,8 +36,6 @@ from allocator.queue.postgres.connecting import (
     statements,
 )
 from allocator.queue.sessions import RECONNECT_S, Closing, Sessions
-
-SCHEMA, FORMAT = 3, 1
 
 NOTIFY_EVERY_S = 0.1
 """Each client notifies at most this often: NOTIFY takes a lock on the whole database when it commits."""

@@ -24,6 +24,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from allocator.domain.errors import AllocatorError, NewerVersion, QueueDamaged, QueueFull, QueueUnavailable
 from allocator.queue.sessions import CONNECT_S, REPLY_S, ConnectionLost, Session
 
+SCHEMA, FORMAT = 3, 1
+"""Newest versions of the tables, and of a record, that this client knows."""
+
 HOW_TO_START = "start one with `python -m allocator.services`, or correct the URL"
 UPGRADE = "Upgrade: pip install -U allocator"
 
@@ -427,13 +430,13 @@ def explained(code: str, text: str, where: str) -> AllocatorError | ConnectionLo
     if code == "AL001":
         return NewerVersion(
             f"the tables of the queues at {where} have version {text.removeprefix('schema ')}, written by a newer "
-            f"release; this client knows version 1. Nothing was taken or changed. {UPGRADE}"
+            f"release; this client knows version {SCHEMA}. Nothing was taken or changed. {UPGRADE}"
         )
     if code == "AL002":
         version, _, job_id = text.partition(" ")
         return NewerVersion(
             f"job {job_id} at {where} has a record of format {version}, written by a newer release; this client knows "
-            f"format 1. Nothing was taken. {UPGRADE}"
+            f"format {FORMAT}. Nothing was taken. {UPGRADE}"
         )
     if code in _PASSING or code.startswith(_PASSING_CLASSES):
         return ConnectionLost(text)

@@ -5,7 +5,16 @@ from importlib import resources
 import pytest
 
 from allocator import NewerVersion, QueueDamaged, QueueFull, QueueUnavailable
-from allocator.queue.postgres.connecting import ENCODERS, addresses, explained, instant, integer, masked, statements
+from allocator.queue.postgres.connecting import (
+    ENCODERS,
+    SCHEMA,
+    addresses,
+    explained,
+    instant,
+    integer,
+    masked,
+    statements,
+)
 from allocator.queue.sessions import ConnectionLost
 
 WHERE = "postgresql://localhost/base"
@@ -110,3 +119,5 @@ def test_an_error_code_becomes_an_error_of_ours(code: str, kind: type[Exception]
     assert type(error) is kind
     if kind is not ConnectionLost:
         assert WHERE in str(error)
+    if code == "AL001":
+        assert f"this client knows version {SCHEMA}" in str(error)
