@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import msgspec
 
 from allocator.domain.errors import InvalidJob
+from allocator.domain.job import MAX_PAYLOAD_BYTES
 from allocator.domain.payload import check_payload
 from allocator.supervisor.held import Held
 
@@ -37,12 +38,20 @@ class Ending:
     begun: bool | None = True
 
     def result_json(self) -> bytes | None:
-        """What the processor returned, as strict JSON; None where it was nothing, or nothing that can be kept."""
+        """What the processor returned, as strict JSON; None where it was nothing, or is no JSON, or over 1 MiB."""
         if self.result is None:
             return None
         try:
             check_payload(self.result, "result")
-            return _encode(self.result)
+            result = _encode(self.result)
+            if len(result) > MAX_PAYLOAD_BYTES:
+                # A whole group goes to the store at once, and one that it does not take would be tried for ever.
+                raise InvalidJob(
+                    "result",
+                    f"{len(result):,} bytes of JSON is more than {MAX_PAYLOAD_BYTES:,}; keep it elsewhere and return a "
+                    "reference",
+                )
+            return result
         except (InvalidJob, ValueError, TypeError) as error:
             # The work is done; to fail it for its return value would do it again.
             log.warning("job %s: what its processor returned is not kept: %s", self.held.lease.job.id, error)

@@ -13,8 +13,11 @@ from allocator.domain.job import Job
 from allocator.supervisor.held import Held
 
 Processor = Callable[["Context"], Any]
-"""`fn(context) -> result`; a coroutine function does as well. Named `module:function` where it runs in a process."""
+"""
+`fn(context) -> result`; a coroutine function does as well. Named `module:function` where it runs in a process.
 
+A store keeps the result: strict JSON, at most 1 MiB. What else is returned is left out, with a warning in the log.
+"""
 
 MAX_MESSAGE_BYTES = 1024
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from allocator import Backoff, Queue
+from allocator.domain.job import MAX_PAYLOAD_BYTES
 from allocator.persistence import JobState, Store, StoreLocked, StoreUnavailable, open_store
 from allocator.queue.base import erase
 from allocator.supervisor import Context, Supervisor
@@ -99,11 +100,12 @@ def test_progress_is_read_while_the_job_runs(eager_queue: Queue, store: Store) -
     assert progress == (3, 10, "frames")
 
 
-def test_a_result_that_is_not_json_does_not_undo_the_work(eager_queue: Queue, store: Store) -> None:
+@pytest.mark.parametrize("result", [b"bytes", "x" * MAX_PAYLOAD_BYTES], ids=["no JSON", "too long"])
+def test_a_result_that_cannot_be_kept_does_not_undo_the_work(eager_queue: Queue, store: Store, result: object) -> None:
     """The job is done, without a result."""
     job = store.submit(eager_queue, a_job())
 
-    drained(eager_queue, store, {"json": lambda context: b"bytes"})
+    drained(eager_queue, store, {"json": lambda context: result})
 
     stored = store.job(job.id)
     assert stored is not None
