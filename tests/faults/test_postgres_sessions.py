@@ -278,3 +278,20 @@ def test_no_lease_is_older_than_what_made_its_job_due(
     assert lease is not None
     assert lease.leased_at == lease.due_at
     assert lease.expires_at == lease.leased_at + queue.lease_s
+
+
+def test_each_lease_of_a_list_has_its_own_instants(
+    postgres_server: Server, opened: Callable[..., Queue], mine: "psycopg.Connection[Any]"
+) -> None:
+    """Of jobs that came while the call had begun already, each as the table of leases has it."""
+    queue = opened(postgres_server.url)
+    queue.enqueue_many([Job(type="json", payload={}) for _ in range(3)])
+    mine.execute("UPDATE allocator.ready SET due_at = due_at + 0.5 * (1 + sequence % 1024)")
+    mine.commit()
+
+    leases = queue.dequeue_many(3, timeout=0)
+
+    query = "SELECT due_at, leased_at, expires_at FROM allocator.leases WHERE id = ANY(%s) ORDER BY sequence"
+    rows = mine.execute(query, [[lease.job.id for lease in leases]]).fetchall()
+    assert [(lease.due_at, lease.leased_at, lease.expires_at) for lease in leases] == rows
+    assert len({lease.leased_at for lease in leases}) == 3
