@@ -60,13 +60,13 @@ def requeue_one(job_id: str, services: Opened) -> CountView:
     return _moved(requeue_dead(services.queue, services.archive.store, job_id))
 
 
-@letters.delete("", summary="Purge many", responses=responses(403, 421, 422, 503))
+@letters.delete("", summary="Purge many", responses=responses(403, 421, 422, 503, 507))
 def purge_many(services: Opened, all: All, type: OfType = None, error: WithError = None) -> CountView:
     """Delete dead letters for good. The files that they are about stay."""
     return CountView(count=services.queue.purge_dead(all=True, type=type, error=error))
 
 
-@letters.delete("/{job_id}", summary="Purge one", responses=responses(403, 404, 421, 422, 503))
+@letters.delete("/{job_id}", summary="Purge one", responses=responses(403, 404, 421, 422, 503, 507))
 def purge_one(job_id: str, services: Opened) -> CountView:
     """Delete a dead letter for good. The file that it is about stays."""
     return _moved(services.queue.purge_dead(job_id))

@@ -270,6 +270,11 @@ class RedisSession(Session):
                 f"Redis at {where} is at its memory limit and refused the change ({text}); nothing was changed. Raise "
                 "maxmemory, purge dead letters, or let workers drain the queue: dequeue and settle still work"
             )
+        if "MISCONF" in text:
+            return QueueFull(
+                f"Redis at {where} cannot write to its disk, and refuses every change until it can; nothing was "
+                f"changed. Free space there, and see its log ({text})"
+            )
         if isinstance(error, _PASSING) or text.startswith(_PASSING_TEXTS):
             if not isinstance(error, exceptions.TimeoutError | exceptions.BusyLoadingError):
                 self._server.forget()
