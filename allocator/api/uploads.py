@@ -20,6 +20,9 @@ GATHERED_BYTES = 256 * 1024
 
 router = APIRouter(prefix="/api/v1/ingest", tags=["ingest"])
 
+TEXT = {"type": "string", "pattern": "^[^\\u0000]*$"}
+"""Without NUL, which no database takes."""
+
 FORM = {
     "requestBody": {
         "required": True,
@@ -43,10 +46,10 @@ FORM = {
                             ],
                             "description": "A JSON object, or an array of some: each becomes an object of its own.",
                         },
-                        "owner": {"type": "string", "maxLength": 200, "default": ANONYMOUS},
-                        "comments": {"type": "string", "description": "Kept with every object; can be searched."},
+                        "owner": {**TEXT, "maxLength": 200, "default": ANONYMOUS},
+                        "comments": {**TEXT, "description": "Kept with every object; can be searched."},
                         "idempotency_key": {
-                            "type": "string",
+                            **TEXT,
                             "maxLength": 200,
                             "description": "As the header Idempotency-Key.",
                         },
