@@ -124,8 +124,8 @@ def ending_rows(row: Known, ending: Ending) -> tuple[tuple[Any, ...], tuple[Any,
         error,
         None if is_over else due_at,
         started_at,
-        ending.finished_at if is_over else None,
         ending.result if state is JobState.DONE else None,
+        ending.finished_at,
     ), (
         row.id,
         lease.token,
@@ -149,11 +149,8 @@ def usual_row(ending: Ending) -> tuple[Any, ...]:
     """
     lease = ending.lease
     known = Known(lease.job.id, "", lease.token, lease.attempt, None, False, lease.leased_at, None)
-    settled, tried = ending_rows(known, ending)
-    id, token, state, ended_as, failed_count, worker, error, due_at, started_at, _, result = settled
-    _, _, number, _, outcome, _, traceback, leased_at, _, finished_at = tried
-    new_row = (id, token, state, ended_as, failed_count, worker, error, due_at, started_at, result)
-    return (*new_row, number, outcome, traceback, leased_at, finished_at)
+    settled, (_, _, number, _, outcome, _, traceback, leased_at, _, _) = ending_rows(known, ending)
+    return (*settled, number, outcome, traceback, leased_at)
 
 
 def lost_attempt(row: Known, at: float) -> list[tuple[Any, ...]]:

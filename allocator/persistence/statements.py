@@ -98,7 +98,7 @@ class Batch:
         return rows
 
 
-USUAL: Kinds = {
+SETTLED: Kinds = {
     "id": _TEXT,
     "token": _TEXT,
     "state": _TEXT,
@@ -109,13 +109,12 @@ USUAL: Kinds = {
     "due_at": _FLOAT,
     "started_at": _FLOAT,
     "result": _BYTES,
-    "number": _INTEGER,
-    "outcome": _TEXT,
-    "traceback": _TEXT,
-    "leased_at": _FLOAT,
     "finished_at": _FLOAT,
 }
-"""What `Statements.settle_usual` needs of an ending: its job's new row, and the row of the attempt."""
+"""What `Statements.settle` needs of an ending: its job's new row, and when the attempt finished."""
+
+USUAL: Kinds = {**SETTLED, "number": _INTEGER, "outcome": _TEXT, "traceback": _TEXT, "leased_at": _FLOAT}
+"""What `Statements.settle_usual` needs of it: the same, and the rest of the attempt's row."""
 
 
 class Statements:
@@ -191,34 +190,9 @@ class Statements:
             .values(state="queued", ended_as=None, finished_at=None, cancel_asked=False, failed_count=0)
         )
         self.settle = self._batch(
-            {
-                "id": _TEXT,
-                "token": _TEXT,
-                "state": _TEXT,
-                "ended_as": _TEXT,
-                "failed_count": _INTEGER,
-                "worker": _TEXT,
-                "error": _TEXT,
-                "due_at": _FLOAT,
-                "started_at": _FLOAT,
-                "finished_at": _FLOAT,
-                "result": _BYTES,
-            },
+            SETTLED,
             lambda given, _: (
-                update(jobs)
-                .where(jobs.c.id == given["id"], jobs.c.token == given["token"])
-                .values(
-                    state=given["state"],
-                    ended_as=given["ended_as"],
-                    token=null(),
-                    failed_count=given["failed_count"],
-                    worker=given["worker"],
-                    error=func.coalesce(given["error"], jobs.c.error),
-                    due_at=func.coalesce(given["due_at"], jobs.c.due_at),
-                    started_at=given["started_at"],
-                    finished_at=given["finished_at"],
-                    result=given["result"],
-                )
+                update(jobs).where(jobs.c.id == given["id"], jobs.c.token == given["token"]).values(_settled(given))
             ),
         )
         self.add_attempts = self._batch(
@@ -302,27 +276,23 @@ class Statements:
         ended = (
             update(jobs)
             .where(jobs.c.id == locked.c.id)
-            .values(
-                state=locked.c.state,
-                ended_as=locked.c.ended_as,
-                token=null(),
-                failed_count=locked.c.failed_count,
-                worker=locked.c.worker,
-                error=func.coalesce(locked.c.error, jobs.c.error),
-                due_at=func.coalesce(locked.c.due_at, jobs.c.due_at),
-                started_at=locked.c.started_at,
-                finished_at=case((locked.c.ended_as.is_not(None), locked.c.finished_at)),
-                result=locked.c.result,
-            )
+            .values(_settled({name: locked.c[name] for name in SETTLED}))
             .cte("ended")
         )
-        columns = ("token", "number", "worker", "outcome", "error", "traceback", "leased_at", "started_at")
+        columns = (
+            "token",
+            "number",
+            "worker",
+            "outcome",
+            "error",
+            "traceback",
+            "leased_at",
+            "started_at",
+            "finished_at",
+        )
         tried = (
             postgresql.insert(attempts)
-            .from_select(
-                ["job_id", *columns, "finished_at"],
-                select(locked.c.id, *(locked.c[name] for name in columns), locked.c.finished_at),
-            )
+            .from_select(["job_id", *columns], select(locked.c.id, *(locked.c[name] for name in columns)))
             .on_conflict_do_nothing()
             .cte("tried")
         )
@@ -342,6 +312,17 @@ class Statements:
         if rows is None:
             return sqlite.insert(attempts).values(**given).on_conflict_do_nothing()
         return postgresql.insert(attempts).from_select(list(given), rows).on_conflict_do_nothing()
+
+
+def _settled(given: Row) -> Row:
+    """The new values of a job whose attempt has ended."""
+    return {
+        **{name: given[name] for name in ("state", "ended_as", "failed_count", "worker", "started_at", "result")},
+        "token": null(),
+        "error": func.coalesce(given["error"], jobs.c.error),
+        "due_at": func.coalesce(given["due_at"], jobs.c.due_at),
+        "finished_at": case((given["ended_as"].is_not(None), given["finished_at"])),
+    }
 
 
 @cache
