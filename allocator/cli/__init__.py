@@ -20,6 +20,7 @@ from allocator.cli.report import report
 from allocator.cli.rules import rules
 from allocator.cli.serve import serve
 from allocator.cli.services import services
+from allocator.cli.showing import printable
 from allocator.cli.status import StatusCommand, status
 from allocator.cli.worker import worker
 from allocator.domain.errors import AllocatorError
@@ -72,5 +73,5 @@ def main() -> None:
     try:
         app()
     except AllocatorError as error:
-        print(f"allocator: {error}", file=sys.stderr)
+        print(printable(f"allocator: {error}"), file=sys.stderr)
         sys.exit(2)

@@ -10,11 +10,11 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from allocator.cli.failing import fail
 from allocator.cli.opening import open_named, open_record
 from allocator.cli.options import AsJson, QueueName, QueueUrl, StoreUrl, settings, utc
+from allocator.cli.showing import shown
 
 dlq = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Dead letters: look, put back, purge.")
 
@@ -49,11 +49,11 @@ def list_dead(
     for letter in letters:
         error_line = (letter.error.splitlines() or [""])[0]
         table.add_row(
-            Text(letter.job.id),
-            Text(letter.job.type),
+            shown(letter.job.id),
+            shown(letter.job.type),
             str(letter.attempt_count),
             utc(letter.dead_at),
-            Text(error_line[:200]),
+            shown(error_line[:200]),
         )
     Console().print(table if letters else "no dead letters")
 
@@ -74,14 +74,12 @@ def show_dead(
         print(msgspec.json.encode(letter).decode())
         return
     console = Console()
-    console.print(Text(f"job {letter.job.id}, type {letter.job.type}, died {utc(letter.dead_at)} UTC"))
-    console.print(Text(f"payload: {msgspec.json.encode(letter.job.payload).decode()[:2000]}"))
+    console.print(shown(f"job {letter.job.id}, type {letter.job.type}, died {utc(letter.dead_at)} UTC"))
+    console.print(shown(f"payload: {msgspec.json.encode(letter.job.payload).decode()[:2000]}"))
     for attempt in letter.attempts:
-        console.print(
-            f"[bold]attempt {attempt.number}[/] by {attempt.worker}, {utc(attempt.failed_at)} UTC", highlight=False
-        )
-        console.print(Text(attempt.traceback or attempt.error))
-    console.print(Text(f"put it back: allocator dlq requeue {letter.job.id} -n {name}", style="dim"))
+        console.print(f"[bold]attempt {attempt.number}[/] by", shown(f"{attempt.worker}, {utc(attempt.failed_at)} UTC"))
+        console.print(shown(attempt.traceback or attempt.error))
+    console.print(shown(f"put it back: allocator dlq requeue {letter.job.id} -n {name}", style="dim"))
 
 
 @dlq.command("requeue")
@@ -102,6 +100,7 @@ def requeue_dead(
 
     Examples: `allocator dlq requeue 0190…`, `allocator dlq requeue --all -e "connection refused"`
     """
+    _check_choice(job_id, all, type, error)
     with ExitStack() as stack:
         opened = stack.enter_context(open_named(queue, name))
         put_back = opened.requeue_dead
@@ -128,17 +127,22 @@ def purge_dead(
 
     Examples: `allocator dlq purge 0190…`, `allocator dlq purge --all -t media --yes`
     """
+    _check_choice(job_id, all, type, error)
     if all and not yes and not typer.confirm(f"Delete dead letters of queue {name} for good?"):
         raise typer.Exit(1)
     with open_named(queue, name) as opened:
         _tell_moved(lambda: opened.purge_dead(job_id, all=all, type=type, error=error), "purged", as_json)
 
 
+def _check_choice(job_id: str | None, all: bool, type: str | None, error: str | None) -> None:
+    if (job_id is None) == (not all):
+        fail("name one dead letter by the ID of its job, or say --all, narrowed by --type and --error")
+    if job_id is not None and (type is not None or error is not None):
+        fail("--type and --error go with --all, and not with an ID")
+
+
 def _tell_moved(move: Callable[[], int], done: str, as_json: bool) -> NoReturn:
-    """Move dead letters, and tell how many; what was asked for in a wrong way moves none."""
-    try:
-        count = move()
-    except ValueError as problem:
-        fail(str(problem))
+    """Move dead letters, and tell how many."""
+    count = move()
     print(json.dumps({"count": count}) if as_json else f"{count} {done}")
     raise typer.Exit(0 if count else 1)

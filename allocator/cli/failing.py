@@ -4,11 +4,12 @@ from typing import NoReturn
 
 import typer
 from rich.console import Console
-from rich.text import Text
+
+from allocator.cli.showing import shown
 
 
 def fail(text: str, status: int = 2) -> NoReturn:
     console = Console(stderr=True)
     console.print("[bold red]allocator:[/]", end=" ")
-    console.print(Text(text), highlight=False, soft_wrap=True)
+    console.print(shown(text), highlight=False, soft_wrap=True)
     raise typer.Exit(status)

@@ -9,10 +9,10 @@ import typer
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
-from rich.text import Text
 
 from allocator.cli.options import AsJson, seconds
 from allocator.cli.remote import DEFAULT_SERVER, OBJECTS, ApiKey, ServerUrl, ask, connect
+from allocator.cli.showing import shown
 
 
 def find(
@@ -74,9 +74,9 @@ def _tell(page: dict[str, Any]) -> None:
     for one in page["objects"]:
         table.add_row(
             one["id"],
-            Text(one["name"]),
-            Text(one["owner"]),
-            one["type"] or "",
+            shown(one["name"]),
+            shown(one["owner"]),
+            shown(one["type"] or ""),
             decimal(one["size_bytes"]),
             one["received_at"][:10],
         )

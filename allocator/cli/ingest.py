@@ -23,12 +23,12 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
-from rich.text import Text
 
 from allocator.cli.failing import fail
 from allocator.cli.options import AsJson
 from allocator.cli.remote import DEFAULT_SERVER, ApiKey, ServerUrl, http_options
 from allocator.cli.sending import Outcome, Sender, ServerGone
+from allocator.cli.showing import printable, shown
 from allocator.cli.tree import Survey, survey
 
 TOLD = 20
@@ -75,7 +75,7 @@ def ingest(
         fail(f"{error.filename} cannot be read: {error.strerror}")
     if not 0 < len(owner) <= 200 or not owner.isprintable():
         fail(f"--owner: must have 1 to 200 printable characters, not {owner!r}")
-    if comments is not None and (not comments or _shown(comments) != comments):
+    if comments is not None and (not comments or printable(comments) != comments):
         fail(f"--comments: must be text, not {comments!r}")
     run = _Run(found)
     if not dry_run:
@@ -192,17 +192,12 @@ def _followed(sender: Sender) -> Iterator[Callable[[Outcome], None]]:
         yield lambda outcome: progress.advance(task)
 
 
-def _shown(text: str) -> str:
-    """Text for a terminal: names may hold anything, also what a terminal obeys."""
-    return "".join(character if character.isprintable() or character == "\n" else "\ufffd" for character in text)
-
-
 def _tell(run: _Run, dry_run: bool, wait: bool) -> None:
     errors = Console(stderr=True)
     skipped = [(one.path, one.reason) for one in run.found.skipped if not one.is_lost]
     for heading, lines in (("skipped", skipped), ("failed", run.problems)):
         for path, reason in lines[:TOLD]:
-            errors.print(Text(_shown(f"{heading}: {path}: {reason}")), soft_wrap=True, highlight=False)
+            errors.print(shown(f"{heading}: {path}: {reason}"), soft_wrap=True, highlight=False)
         if len(lines) > TOLD:
             errors.print(f"… and {len(lines) - TOLD:,} more {heading}; --json names them all", highlight=False)
     table = Table("", "files", "bytes")

@@ -7,11 +7,11 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from allocator.cli.failing import fail
 from allocator.cli.opening import open_record
 from allocator.cli.options import AsJson, StoreUrl, seconds, settings, utc
+from allocator.cli.showing import shown
 
 jobs = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Jobs, as the store has them.")
 
@@ -33,17 +33,21 @@ def show_job(
         print(msgspec.json.encode({**raw, "payload": job.payload, "result": job.result}).decode())
         return
     console = Console()
-    console.print(Text(f"job {job.id}, type {job.type}: {job.state}", style="bold"))
-    console.print(Text(f"queue {job.queue}, submitted {utc(job.submitted_at)} UTC"))
+    console.print(shown(f"job {job.id}, type {job.type}: {job.state}", style="bold"))
+    console.print(shown(f"queue {job.queue}, submitted {utc(job.submitted_at)} UTC"))
     if job.progress_done is not None:
         total = "" if job.progress_total is None else f" of {job.progress_total:g}"
-        console.print(Text(f"progress {job.progress_done:g}{total} {job.progress_message or ''}"))
+        console.print(shown(f"progress {job.progress_done:g}{total} {job.progress_message or ''}"))
     if job.result is not None:
-        console.print(Text(f"result {msgspec.json.encode(job.result).decode()[:2000]}"))
+        console.print(shown(f"result {msgspec.json.encode(job.result).decode()[:2000]}"))
     table = Table("attempt", "outcome", "worker", "leased at (UTC)", "error")
     for attempt in job.attempts:
         table.add_row(
-            str(attempt.number), attempt.outcome, attempt.worker, utc(attempt.leased_at), Text(attempt.error or "")
+            str(attempt.number),
+            attempt.outcome,
+            shown(attempt.worker),
+            utc(attempt.leased_at),
+            shown(attempt.error or ""),
         )
     console.print(table)
 

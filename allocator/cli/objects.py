@@ -10,11 +10,11 @@ import typer
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.text import Text
 
 from allocator.cli.failing import fail
 from allocator.cli.opening import open_archive
 from allocator.cli.options import AsJson, DataFolder, StoreUrl, seconds, settings
+from allocator.cli.showing import shown
 
 objects = typer.Typer(
     no_args_is_help=True,
@@ -44,7 +44,7 @@ def verify(data: DataFolder = None, store: StoreUrl = settings.store_url, as_jso
             for damage in check(archive, advance):
                 found.append(damage)
                 if not as_json:
-                    errors.print(Text(f"{damage.path}: {damage.problem}: {damage.detail}"), soft_wrap=True)
+                    errors.print(shown(f"{damage.path}: {damage.problem}: {damage.detail}"), soft_wrap=True)
     if as_json:
         print(json.dumps({"bytes": total, "damages": [asdict(damage) for damage in found]}))
     else:

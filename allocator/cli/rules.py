@@ -8,11 +8,11 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from rich.text import Text
 
 from allocator.cli.failing import fail
 from allocator.cli.opening import data_folder
 from allocator.cli.options import AsJson, DataFolder, utc
+from allocator.cli.showing import shown
 
 if TYPE_CHECKING:
     from allocator.ingest.rules import Check
@@ -75,14 +75,14 @@ def _tell(trials: "list[Trial]", source: str) -> None:
             why = " and ".join(map(_said, trial.held)) or ("no rule matches" if trial.rule == "(none)" else "takes all")
         else:
             why = f"not placed: {trial.problem}"
-        table.add_row(Text(trial.file), trial.type or "", Text(trial.rule or ""), Text(trial.path or ""), Text(why))
+        table.add_row(*(shown(cell or "") for cell in (trial.file, trial.type, trial.rule, trial.path, why)))
     console = Console()
     if not console.is_terminal:
         console.width = max(160, console.width)
     console.print(table)
     for trial in trials if len(trials) == 1 else ():
         for passed in trial.passed:
-            console.print(Text(f"passed over {passed.rule!r}: not {_said(passed.missed)}", style="dim"))
+            console.print(shown(f"passed over {passed.rule!r}: not {_said(passed.missed)}", style="dim"))
 
 
 def _said(check: "Check") -> str:

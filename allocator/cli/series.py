@@ -1,7 +1,7 @@
 """`allocator bench compare|capacity|curve|scaling`: what takes several runs."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 import typer
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from allocator.bench.runs import Run
+
+N = TypeVar("N", int, float)
 
 series = typer.Typer()
 
@@ -143,7 +145,7 @@ def measure_curve(
     from allocator.bench.runs import series as measuring
 
     chosen = find_workload(workload, seed, None)
-    wanted = _numbers("--rates", rates)
+    wanted = _numbers("--rates", rates, float)
     with bar(chosen.name) as say:
         curve = guarded(
             lambda: measuring.measure_curve(
@@ -182,7 +184,7 @@ def measure_scaling(
     from allocator.bench.runs import series as measuring
 
     chosen = find_workload(workload, seed, None)
-    wanted = [int(number) for number in _numbers("--workers", workers)]
+    wanted = _numbers("--workers", workers, int)
     with bar(chosen.name) as say:
         found = guarded(
             lambda: measuring.measure_scaling(
@@ -202,9 +204,9 @@ def _ids(runs: Sequence["Run"]) -> list[str]:
     return [made.about.id for made in runs]
 
 
-def _numbers(option: str, text: str) -> list[float]:
+def _numbers(option: str, text: str, kind: Callable[[str], N]) -> list[N]:
     try:
-        return [float(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError:
         fail(f"{option}: {text!r} are no numbers with commas between them")
 

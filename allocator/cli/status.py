@@ -11,11 +11,11 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 from typer.core import TyperCommand
 
 from allocator.cli.opening import RECONNECT_S, open_named, open_record
 from allocator.cli.options import AsJson, QueueName, QueueUrl, StoreUrl, settings, utc
+from allocator.cli.showing import shown
 from allocator.domain.errors import AllocatorError
 from allocator.queue.base import Queue
 
@@ -109,16 +109,16 @@ def _watch(queue: Queue, store: "Store | None", interval_s: float, as_json: bool
                     look = _look(queue, store)
                 except AllocatorError as error:
                     told: dict[str, Any] = {"error": str(error)}
-                    shown: RenderableType = Group(table, Text(f"{utc(time.time())} UTC: {error}", style="bold red"))
+                    view: RenderableType = Group(table, shown(f"{utc(time.time())} UTC: {error}", style="bold red"))
                 else:
                     rates = look.rates_since(before)
                     told = {**look.as_dict(), **rates}
-                    shown = table = _status_table(queue.name, look, rates)
+                    view = table = _status_table(queue.name, look, rates)
                     before = look
                 if as_json:
                     print(json.dumps({"queue": queue.name, "at": time.time(), **told}), flush=True)
                 else:
-                    show(shown)
+                    show(view)
                 time.sleep(max(0.0, interval_s - (time.monotonic() - began)))
     except KeyboardInterrupt:
         return

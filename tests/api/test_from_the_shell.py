@@ -247,7 +247,7 @@ def test_ctrl_c_ends_it_and_says_how_to_go_on(tmp_path: Path) -> None:
 
 def test_objects_are_found_and_given_back(url: str, server: ApiServer, tmp_path: Path) -> None:
     """By text and filters, page by page; into a file that is whole, or to standard output."""
-    pictures = [tmp_path / f"find me {number}.png" for number in range(3)]
+    pictures = [tmp_path / f"find me {name}.png" for name in ("0", "1", "2\x1b[2J")]
     for number, path in enumerate(pictures):
         path.write_bytes(a_picture(size=(30, 31 + number)))
     sent(url, *pictures, "--owner", "finder", "--comments", "of the shell", "--wait", "--jobs", 1)
@@ -268,6 +268,8 @@ def test_objects_are_found_and_given_back(url: str, server: ApiServer, tmp_path:
     assert len(commented["objects"]) == 3
     assert nothing.exit_code == 1
     assert "there is more: the same with --after" in table.stdout
+    assert "2\ufffd[2J.png" in table.stdout
+    assert "\x1b" not in table.stdout
     assert (got.exit_code, again.exit_code, replaced.exit_code) == (0, 2, 0)
     assert target.read_bytes() == printed.stdout_bytes == pictures[0].read_bytes()
     assert run("get", "nobody", "-o", tmp_path / "none", "--server", url).exit_code == 1

@@ -195,6 +195,8 @@ def test_a_run_is_exported_as_csv_and_json(runs: Path, kept: Run, tmp_path: Path
         (["curve", "burst", "--rates", "10"], "arrival.model: onoff has no rate"),
         (["curve", "steady", "--rates", "10,fast"], "--rates: '10,fast' are no numbers"),
         (["scaling", "steady", "--workers", "0"], "workers: give at least one number"),
+        (["scaling", "steady", "--workers", "1.5"], "--workers: '1.5' are no numbers"),
+        (["scaling", "steady", "--workers", "nan"], "--workers: 'nan' are no numbers"),
     ],
 )
 def test_what_cannot_be_done_is_refused_by_name(arguments: list[str], said: str, tmp_path: Path) -> None:

@@ -84,6 +84,21 @@ def test_dead_letters_are_listed_shown_and_put_back(queue: Queue, where: list[st
 
 
 @pytest.mark.on_redis
+def test_a_dead_letter_cannot_tell_the_terminal_what_to_do(open_client: Clients, where: list[str]) -> None:
+    """Whatever its worker and its errors say: it is shown, and nothing of it obeyed."""
+    queue = open_client(clock=None, worker="host[/bold]\x1b[2J")
+    job = queue.enqueue(a_job(type="film\x1b]0;"))
+    queue.nack(take(queue), "no such [/file]: \x1b[31mred", dead=True)
+
+    told = [run("dlq", "list", *where), run("dlq", "show", job.id, *where)]
+
+    assert [each.exit_code for each in told] == [0, 0]
+    assert all("\x1b" not in each.stdout for each in told)
+    assert "by host[/bold]\ufffd[2J" in told[1].stdout
+    assert "no such [/file]: \ufffd[31mred" in told[1].stdout
+
+
+@pytest.mark.on_redis
 def test_the_store_hears_of_what_is_put_back(queue: Queue, where: list[str], tmp_path: Path) -> None:
     """Where one is named: it says at once that the job waits."""
     store_url = f"sqlite:///{tmp_path / 'store.db'}"
@@ -213,6 +228,8 @@ def test_ended_jobs_are_pruned(tmp_path: Path, open_client: Clients) -> None:
         (["worker", "-p", "a=b:c", "--limit", "a=b"], "is not a number"),
         (["worker", "-p", "a=b:c", "--metrics", "localhost"], "is not [HOST:]PORT"),
         (["worker", "-p", "a=b:c", "--metrics", "70000"], "is not [HOST:]PORT"),
+        (["dlq", "requeue"], "--all"),
+        (["dlq", "purge", "0190", "--type", "film"], "--type and --error go with --all"),
         (["jobs", "prune"], "say what may go"),
         (["jobs", "prune", "--older-than", "30"], "is no age"),
         (["jobs", "prune", "--keep", "1", "-s", "mysql://somewhere"], "mysql"),

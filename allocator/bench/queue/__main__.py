@@ -29,7 +29,7 @@ EXAMPLES = """examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0 all targets reached or reported, 1 a target was missed, 2 nothing could be measured."""
     parser = argparse.ArgumentParser(
-        prog="allocator bench",
+        prog="allocator bench queue",
         description="Measure the queue beside the bare limit of each backend, in one run, interleaved.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None, profile: Profile | None = None)
         profile: In place of the full or the quick one.
     """
     parser = argparse.ArgumentParser(
-        prog="allocator.bench.supervisor",
+        prog="allocator bench supervisor",
         description="Measure the supervisor beside the limit of each figure, in one run, interleaved.\n\n"
         + "\n".join(f"  {part:10} {words}" for part, words in PARTS.items()),
         epilog=EXAMPLES,
