@@ -25,12 +25,27 @@ def _settings() -> Settings:
 
 settings = _settings()
 
+# Their defaults come from variables, which help names instead of what is in them: there may be a password.
 QueueUrl = Annotated[
-    str, typer.Option("--queue", "-q", metavar="URL", help="redis://HOST:PORT/DB or postgresql://USER@HOST:PORT/DB")
+    str,
+    typer.Option(
+        "--queue",
+        "-q",
+        metavar="URL",
+        help="redis://HOST:PORT/DB or postgresql://USER@HOST:PORT/DB",
+        show_default=f"ALLOCATOR_QUEUE_URL, or {Settings.model_fields['queue_url'].default}",
+    ),
 ]
 QueueName = Annotated[str, typer.Option("--name", "-n", help="Which queue there.")]
 StoreUrl = Annotated[
-    str | None, typer.Option("--store", "-s", metavar="URL", help="sqlite:///PATH or postgresql://USER@HOST:PORT/DB")
+    str | None,
+    typer.Option(
+        "--store",
+        "-s",
+        metavar="URL",
+        help="sqlite:///PATH or postgresql://USER@HOST:PORT/DB",
+        show_default="ALLOCATOR_STORE_URL",
+    ),
 ]
 DataFolder = Annotated[
     Path | None,

@@ -243,6 +243,17 @@ def test_what_cannot_be_done_is_told_in_a_sentence(arguments: list[str], text: s
     assert text in result.stderr
 
 
+def test_help_names_the_variables_and_not_what_is_in_them() -> None:
+    """A URL there may have a password in it."""
+    urls = {f"ALLOCATOR_{name}_URL": "postgresql://me:secret@db/jobs" for name in ("QUEUE", "STORE")}
+    program = [sys.executable, "-m", "allocator.cli", "status", "--help"]
+
+    done = subprocess.run(program, env=os.environ | urls, capture_output=True, text=True, check=True)
+
+    assert all(name in done.stdout for name in urls)
+    assert "secret" not in done.stdout
+
+
 def test_a_wrong_variable_is_named() -> None:
     """Before anything else is done."""
     environment = {**os.environ, "ALLOCATOR_LOG_LEVEL": "LOUD"}
