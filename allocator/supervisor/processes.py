@@ -30,6 +30,10 @@ RESTART_PAUSE_S = 0.1
 """Where processes cannot even be started, they are not started in a loop."""
 
 
+_SIGNALS = {int(known): known.name for known in signal.Signals}
+"""Real-time signals have no names."""
+
+
 class NotStarted(Exception):
     """A worker process that cannot do jobs: its processors are not found there, or it hangs."""
 
@@ -88,7 +92,7 @@ class Child:
             self.process.kill()
             status = self.process.wait()
         if status < 0:
-            return f"killed by {signal.Signals(-status).name}"
+            return f"killed by {_SIGNALS.get(-status, f'signal {-status}')}"
         return f"exited with status {status}"
 
 
@@ -168,6 +172,13 @@ class ProcessWorker(ThreadWorker):
             return Ending(held, "failed", f"the worker process did not start: {error}", finished=time.monotonic())
         except (EOFError, OSError):
             return self._bury_child(held)
+        except Exception as error:
+            # Whatever it is: without this thread nobody would ever end the job, whose lease is extended.
+            log.exception("%s: its process is replaced, in job %s", self.name, held.lease.job.id)
+            self._restarted()
+            self._drop_child()
+            error_text = f"the worker process cannot be understood: {error}"
+            return Ending(held, "failed", error_text, finished=time.monotonic())
 
     def _follow(self, child: Child, held: Held) -> Ending:
         cancel_sent = False

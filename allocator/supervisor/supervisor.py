@@ -327,7 +327,7 @@ class Supervisor:
             end(lease, "done")
         for lease in begun.cancelled:
             # A release of what is marked cancels it; one that could not be marked comes again.
-            with suppress(AllocatorError):
+            with suppress(Exception):
                 self.queue.cancel(lease.job.id)
             end(lease, "released")
         for lease in begun.dead:

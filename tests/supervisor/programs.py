@@ -4,7 +4,9 @@ import asyncio
 import ctypes
 import os
 import signal
+import sys
 import threading
+from multiprocessing.connection import Connection
 
 from allocator.supervisor import Context
 
@@ -38,6 +40,18 @@ def stop_itself(context: Context) -> None:
     """As if someone had typed kill -STOP, having told which process it is."""
     write_pid(context)
     os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def die_of_a_nameless_signal(context: Context) -> None:
+    """As if someone had typed kill -40."""
+    os.kill(os.getpid(), 40)
+
+
+def talk_nonsense(context: Context) -> None:
+    """Say to the supervisor what it cannot read."""
+    with Connection(int(sys.argv[1])) as connection:
+        connection.send_bytes(b"nonsense")
+        threading.Event().wait()
 
 
 def leave(context: Context) -> None:

@@ -22,6 +22,8 @@ PROGRAMS = {
         "write_pid",
         "write_lease",
         "die",
+        "die_of_a_nameless_signal",
+        "talk_nonsense",
         "leave",
         "crash",
         "raise_system_exit",
@@ -122,6 +124,21 @@ def test_a_job_that_ends_its_worker_ends_as_a_dead_letter(eager_queue: Queue, pr
     assert error in letter.error
     assert letter.attempt_count == 2
     assert eager_queue.counts() == counts(done=3, dead=1)
+
+
+def test_a_process_that_ends_or_talks_strangely_is_replaced() -> None:
+    """By a signal that has no name, or with what is no message: the job is charged, and the next one done."""
+    queue = InProcessQueue()
+    programs = ("die_of_a_nameless_signal", "talk_nonsense", "co")
+    queue.enqueue_many([a_job(type=program, max_retries=0) for program in programs])
+
+    with queue, Supervisor(queue, PROGRAMS, processes=1) as supervisor:
+        assert supervisor.drain(BOUND_S)
+
+    killed, misunderstood = queue.dead_letters()
+    assert killed.error == "the worker process died: killed by signal 40"
+    assert misunderstood.error.startswith("the worker process cannot be understood: JSON is malformed")
+    assert queue.counts() == counts(done=1, dead=2)
 
 
 @pytest.mark.parametrize("program", ["hang", "hang_in_c"])
