@@ -157,6 +157,7 @@ class Execution:
         frames = {"jobs": found.jobs, "attempts": found.attempts.drop(columns="number"), "backlog": backlog}
         if stored is not None:
             frames["stored"] = stored.attempts
+        del found, stored
         made = Run.keep(self._folder, about, frames)
         _tidy(self._records)
         return made

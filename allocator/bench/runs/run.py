@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -107,10 +106,15 @@ class Run:
             raise NoRun(f"{folder} holds no run that can be read: {error}") from error
 
     @classmethod
-    def keep(cls, folder: Path, about: About, frames: Mapping[str, pd.DataFrame]) -> Self:
-        """Write a run's rows, judge them, and write what came of it. The folder holds its workload already."""
-        for name, frame in frames.items():
-            frame.to_parquet(folder / f"{name}.parquet", index=False)
+    def keep(cls, folder: Path, about: About, frames: dict[str, pd.DataFrame]) -> Self:
+        """
+        Write a run's rows, judge them, and write what came of it. The folder holds its workload already.
+
+        Args:
+            frames: Emptied: rows that are on disk need not be in memory while they are judged.
+        """
+        for name in list(frames):
+            frames.pop(name).to_parquet(folder / f"{name}.parquet", index=False)
             about.sha256[f"{name}.parquet"] = _sha256(folder / f"{name}.parquet")
         (folder / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
         run = cls(folder)
