@@ -508,7 +508,7 @@ class Queue(ABC):
 
     @abstractmethod
     def _dead_page(self, position: int, limit: int) -> list[DeadLetter]:
-        """Letters after a position, oldest first, whole."""
+        """Letters after a position, oldest first, whole: at most `limit`, at least one where there are any."""
 
     @abstractmethod
     def _dead_position(self, job_id: str) -> int | None: ...

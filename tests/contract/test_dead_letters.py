@@ -462,3 +462,19 @@ def test_a_smaller_count_trims_in_batches(open_client: Clients) -> None:
 
     assert counts(dead=5, purged=249) == queue.counts()
     assert letter_ids(queue.dead_letters()) == ["dead-0249", "more-0", "more-1", "more-2", "more-3"]
+
+
+@pytest.mark.on_redis
+def test_a_page_of_large_letters_comes_in_several_replies(queue: Queue) -> None:
+    """Of some MiB each, so that none holds up the server; whoever asks for the page, or for all, gets them all."""
+    stored = queue.enqueue_many([a_job(payload="x" * 1000 * KIB, max_retries=0) for _ in range(12)])
+    while leases := queue.dequeue_many(12, timeout=0):
+        queue.settle(nacks=[(lease, "broken") for lease in leases])
+
+    reply = queue._dead_page(0, 12)
+    page = queue.dead_letters(limit=12)
+    put_back = queue.requeue_dead(all=True)
+
+    assert len(reply) == 9
+    assert letter_ids(page) == [job.id for job in stored]
+    assert put_back == 12

@@ -4,7 +4,7 @@
 -- Returns {next_us, id, record, state, id, record, state, ...}; next_us: until the next due time or expiry, '' when
 -- there is none. Only a reply without jobs needs it.
 -- A job that has lost a lease before comes alone. A record of a newer format stops the call.
-local SLICE, REPLY_BYTES = 100, 8 * 1024 * 1024
+local SLICE = 100
 
 local paused, before = begin_without_memory_limit()
 if before then

@@ -29,6 +29,8 @@
 local SCHEMA, FORMAT = 1, 1
 local CANCELLED_US = 86400 * 1e6
 local CHUNK = 1000
+-- A reply ends with the record that passes this, so that none holds up the server, however large the payloads are.
+local REPLY_BYTES = 8 * 1024 * 1024
 
 local P = KEYS[1]
 local META, JOBS, TRIES = P .. 'meta', P .. 'jobs', P .. 'tries'
