@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 INTERVAL_S = 30.0
 PAGE = 500
 
+BATCH = 100
+"""Jobs read and enqueued at a time; each may have a payload of a MiB."""
+
 REST = 4.0
 """Times what a page took, before the next one: most of the time of store and server is for those who do the jobs."""
 
@@ -63,11 +66,14 @@ def reconcile(store: "Store", queue: Queue, rest: Callable[[float], bool] | None
                 return put_back
             continue
         now = time.time() if queue.clock is None else queue.clock.now()
-        lost = [job.job(now) for job in store.still_unfinished(missing)]
-        if lost:
+        count = 0
+        for start in range(0, len(missing), BATCH):
+            lost = [job.job(now) for job in store.still_unfinished(missing[start : start + BATCH])]
             queue.enqueue_many(lost)
-            put_back += len(lost)
-            log.warning("the queue %s had lost %d jobs; they were put back", queue.identity, len(lost))
+            count += len(lost)
+        if count:
+            put_back += count
+            log.warning("the queue %s had lost %d jobs; they were put back", queue.identity, count)
 
 
 @dataclass(frozen=True)
