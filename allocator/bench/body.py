@@ -5,6 +5,7 @@ The same in threads and in processes; named to a supervisor as PROCESSOR. Record
 `recorder.FOLDER` names; without it the body does the same and records nothing.
 """
 
+import math
 import os
 import signal
 import time
@@ -20,6 +21,8 @@ PROCESSOR = "allocator.bench.body:run"
 Mode = Literal["sleep", "cpu"]
 Fate = Literal["done", "error", "crash", "hang"]
 """How an attempt ends: done; by an exception; by the death of its process, with -9; never."""
+
+_STARTED, _FINISHED, _DONE = int(Event.STARTED), int(Event.FINISHED), int(Outcome.DONE)
 
 _LOOK_S = 0.05
 _TURNS = 200
@@ -66,21 +69,14 @@ def run(context: Context) -> None:
         _attempt(context)
         return
     number, attempt, token = number_of(context.job.id), context.attempt, context.token
-    recorder.record(
-        Event.STARTED,
-        number,
-        attempt,
-        token,
-        due_at=context.due_at,
-        leased_at=context.leased_at,
-        worker=recorder.worker(),
-    )
+    due_at, leased_at = context.due_at, context.leased_at
+    recorder.record(_STARTED, number, attempt, token, 0, due_at, leased_at, math.nan, recorder.worker())
     try:
         _attempt(context)
     except PlannedFailure as failure:
         _finish(recorder, number, context, failure)
         raise
-    recorder.record(Event.FINISHED, number, attempt, token, outcome=Outcome.DONE)
+    recorder.record(_FINISHED, number, attempt, token, _DONE)
 
 
 def _finish(recorder: Recorder, number: int, context: Context, failure: PlannedFailure) -> None:

@@ -97,7 +97,7 @@ def boot_id() -> str:
 
 def number_of(job_id: str) -> int:
     """The number of a job in its run; ids of a run are a prefix that ends in a dash, and the number."""
-    return int(job_id[job_id.rindex("-") + 1 :])
+    return int(job_id.rsplit("-", 1)[1])
 
 
 class Recorder:
@@ -130,20 +130,23 @@ class Recorder:
         job: int,
         attempt: int = 0,
         token: str = "",
-        *,
         outcome: int = 0,
         due_at: float = math.nan,
         leased_at: float = math.nan,
         delay_s: float = math.nan,
         worker: int = 0,
         error: int = 0,
+        *,
         # Bound once: look-ups show here.
         pack: Callable[..., None] = RECORD.pack_into,
         now_ns: Callable[[], int] = time.monotonic_ns,
+        head: int = HEADER.size,
         size: int = RECORD.size,
     ) -> None:
         """
         Write down that something happens now; see RECORD.
+
+        Where there are many, give places, not names, and plain integers: both are a good tenth faster.
 
         Args:
             worker, error: From `text`.
@@ -159,7 +162,7 @@ class Recorder:
             self._fail(f"the token {token!r} has more than {MAX_TOKEN_BYTES} bytes")
         pack(
             self._map,
-            HEADER.size + place * size,
+            head + place * size,
             at_ns,
             due_at,
             leased_at,
