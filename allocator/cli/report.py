@@ -43,6 +43,9 @@ def make_report(
     backends: Annotated[
         str, typer.Option("--backends", "-b", help="Some of memory, redis, postgres, with commas.")
     ] = ",".join(KINDS),
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="REF", help="A commit to measure beside this tree, as in main.")
+    ] = None,
     claims: Annotated[
         Path | None, typer.Option("--claims", metavar="FILE", help="Claims of your own, as TOML, beside the product's.")
     ] = None,
@@ -54,7 +57,11 @@ def make_report(
     Exit status 1 when a claim that gates fails, 2 when the set-up or a notebook broke, else 0. What could not be
     measured stands in the report, with the command that would measure it.
 
-    Examples: `allocator report`, `allocator report --profile ci --backends redis --claims levels.toml`
+    With a baseline that commit is installed apart, and runs of both alternate: a claim that this tree is not slower
+    fails where it is, beyond what the machine does by itself, twice.
+
+    Examples: `allocator report`, `allocator report --profile ci --backends redis --claims levels.toml`,
+    `allocator report --profile ci --baseline main`
     """
     if context.invoked_subcommand is not None:
         return
@@ -72,7 +79,7 @@ def make_report(
     began = time.monotonic()
     try:
         with _bar() as say:
-            folder = build(Order(profile, chosen, claims, out, command), say)
+            folder = build(Order(profile, chosen, claims, baseline, out, command), say)
         found = read_results(folder)
     except (AllocatorError, ValueError, OSError) as error:
         fail(str(error))

@@ -3,7 +3,9 @@ What experiments leave for the report, and the folder that they leave it in.
 
     reports/<id>/
         runs/<run id>/            see `allocator.bench.runs.Run`
+        baseline/<run id>/        the same, of the commit that this tree was compared with
         measures/<notebook>.json  figures with their unit, interval and the runs they come from
+        comparisons/<notebook>.json  which runs of this tree and of the baseline are set side by side
         tables/<name>.parquet     frames that a figure of the page is drawn from
         notebooks/                executed
         tests.xml                 JUnit, of the tests that are evidence
@@ -15,7 +17,7 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from allocator.bench.runs.run import Run
 from allocator.domain.errors import AllocatorError
 
 RUNS, MEASURES, TABLES, NOTEBOOKS, TESTS = "runs", "measures", "tables", "notebooks", "tests.xml"
+BASELINE, COMPARISONS = "baseline", "comparisons"
 NAME = re.compile(r"[a-z0-9_.-]+(/[a-z0-9_.-]+)*")
 
 
@@ -64,6 +67,26 @@ class Measure(msgspec.Struct, kw_only=True, omit_defaults=True):
     at: float = 0.0
 
 
+class Compared(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """
+    Runs of this tree and of a baseline, side by side.
+
+    Args:
+        name: Backend and figure, one of `allocator.bench.runs.comparing.FIGURES`: `redis/throughput`.
+        baseline: Which commit it was.
+        sets: Of each set, arm -> ids of its runs, in the order of rounds; the second one was made to confirm the first.
+    """
+
+    name: str
+    notebook: str
+    baseline: str
+    sets: list[dict[str, list[str]]]
+
+    def ids(self, *arms: str) -> list[str]:
+        """The runs of these arms, of all sets."""
+        return [id for each in self.sets for arm in arms for id in each[arm]]
+
+
 class Artefacts:
     """
     The folder of a report, as one notebook writes it.
@@ -75,6 +98,7 @@ class Artefacts:
 
     Attributes:
         runs: Where runs go: `run(workload, backend, folder=artefacts.runs)`.
+        baseline: Where those of a baseline go, which say nothing of this tree.
     """
 
     def __init__(self, folder: Path | str | None, notebook: str) -> None:
@@ -82,10 +106,12 @@ class Artefacts:
             raise BadMeasure(f"notebook {notebook!r}: a name is made of a-z, 0-9, '_', '.' and '-'")
         self.folder = Path(folder).resolve() if folder else new_report_folder(notebook)
         self.notebook = notebook
-        self.runs = self.folder / RUNS
+        self.runs, self.baseline = self.folder / RUNS, self.folder / BASELINE
         for part in (RUNS, MEASURES, TABLES):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         self._measures: dict[str, Measure] = {}
+        self._compared: list[Compared] = []
+        (self.folder / COMPARISONS / f"{notebook}.json").unlink(missing_ok=True)
         self._write()
 
     def measure(
@@ -150,6 +176,26 @@ class Artefacts:
             )
         self._keep(Measure(name=name, notebook=self.notebook, reason=reason, command=command))
 
+    def compare(
+        self, backend: str, figures: Iterable[str], baseline: str, sets: Sequence[Mapping[str, Sequence[Run]]]
+    ) -> None:
+        """
+        Say which runs are to be set side by side; what comes of it is computed from them.
+
+        Args:
+            figures: Of `allocator.bench.runs.comparing.FIGURES`.
+            baseline: Which commit it was, for a reader.
+            sets: See `allocator.bench.runs.comparing.measure_sets`.
+        """
+        ids = [{arm: [run.about.id for run in runs] for arm, runs in each.items()} for each in sets]
+        self._compared += [
+            Compared(name=f"{backend}/{figure}", notebook=self.notebook, baseline=baseline, sets=ids)
+            for figure in figures
+        ]
+        folder = self.folder / COMPARISONS
+        folder.mkdir(exist_ok=True)
+        write_atomically(folder / f"{self.notebook}.json", msgspec.json.format(msgspec.json.encode(self._compared)))
+
     def table(self, name: str, frame: pd.DataFrame) -> None:
         """
         Keep a frame that the page draws a figure from, with a column `backend` where there is more than one.
@@ -188,6 +234,22 @@ def read_measures(folder: Path) -> dict[str, Measure]:
         except (OSError, msgspec.MsgspecError) as error:
             raise BadMeasure(f"{path}: these measures cannot be read ({error}); run the notebook again") from error
     return {measure.name: measure for measure in sorted(found, key=lambda measure: measure.at)}
+
+
+def read_comparisons(folder: Path) -> dict[str, Compared]:
+    """
+    All that was set side by side for a report: name -> runs.
+
+    Raises:
+        BadMeasure: A file is damaged.
+    """
+    found: list[Compared] = []
+    for path in sorted((folder / COMPARISONS).glob("*.json")):
+        try:
+            found += msgspec.json.decode(path.read_bytes(), type=list[Compared])
+        except (OSError, msgspec.MsgspecError) as error:
+            raise BadMeasure(f"{path}: these comparisons cannot be read ({error}); run the notebook again") from error
+    return {compared.name: compared for compared in found}
 
 
 def read_tables(folder: Path, name: str) -> pd.DataFrame | None:

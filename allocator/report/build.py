@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allocator.bench.fingerprint import fingerprint, load_average
+from allocator.bench.revisions import install
 from allocator.report import index
 from allocator.report.artefacts import MEASURES, NOTEBOOKS, RUNS, TABLES, TESTS, new_report_folder
 from allocator.report.claims import BACKENDS, load_claims
 from allocator.report.executing import execute
 from allocator.report.export import export
-from allocator.report.made import OWN_CLAIMS, PASSED, Made, NoReport, Step
+from allocator.report.made import COMPARING, OWN_CLAIMS, PASSED, Made, NoReport, Step
 from allocator.report.notebook import notebooks_folder, profile
 from allocator.report.page import Page
 from allocator.report.results import write_results
@@ -20,6 +21,12 @@ from allocator.report.testing import named_tests, run_tests
 from allocator.services import Server, ServiceUnavailable, open_postgres, open_redis
 
 PAGE, LAST = "report.html", "90-report"
+
+INSTALL_S = 20.0
+"""That a baseline is expected to take until it can be run."""
+
+COMPARING_TIMES = 3
+"""The notebook that compares may take so many times as long as others: it has three arms, and measures some twice."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Order:
         profile: smoke, ci or full.
         backends: Of memory, redis, postgres.
         claims: A file of the user's own.
+        baseline: A commit to measure beside this tree, as git names it; None: none.
         reports: The folder of all reports; None: `reports_folder()`.
         command: As it was typed, for the page.
     """
@@ -62,6 +70,7 @@ class Order:
     profile: str
     backends: Sequence[str]
     claims: Path | None
+    baseline: str | None
     reports: Path | None
     command: str
 
@@ -73,18 +82,26 @@ def build(order: Order, say: Say = lambda doing, over_s, of_s: None) -> Path:
     Raises:
         BadClaim, ValueError: Claims or profile cannot be used; nothing was started.
         FileNotFoundError: The notebooks are not to be found.
+        NoRevision: The baseline cannot be measured; nothing was started.
     """
     own = [order.claims] if order.claims else []
     claims = load_claims(*own)
     wanted = profile(order.profile)
     source = notebooks_folder()
     limits = LIMITS[order.profile]
+    # Not a part of any profile: it is made where there is something to compare with.
+    comparing = wanted.pop(COMPARING, {})
+    baseline = ""
+    if order.baseline is not None:
+        say("installing the baseline", 0.0, INSTALL_S)
+        baseline = install(order.baseline).name
+        wanted[COMPARING] = {**comparing, "ref": order.baseline}
     folder = new_report_folder(order.profile, order.reports)
     for part in (RUNS, MEASURES, TABLES, NOTEBOOKS):
         (folder / part).mkdir()
     for path in own:
         shutil.copyfile(path, folder / OWN_CLAIMS)
-    made = Made(id=folder.name, profile=order.profile, started_at=time.time(), command=order.command)
+    made = Made(id=folder.name, profile=order.profile, started_at=time.time(), command=order.command, baseline=baseline)
     made.fingerprint = {**fingerprint(), "load before": load_average()}
     began = time.monotonic()
     clock = _Clock(say, _expected(folder.parent, order.profile, list(wanted), limits))
@@ -99,7 +116,8 @@ def build(order: Order, say: Say = lambda doing, over_s, of_s: None) -> Path:
     for name, parameters in wanted.items():
         clock.begin(name)
         given = {**parameters, "backends": made.backends, "out": str(folder)}
-        made.notebooks.append(_notebook(source, folder, name, given, limits.notebook_s))
+        limit_s = limits.notebook_s * (COMPARING_TIMES if name == COMPARING else 1)
+        made.notebooks.append(_notebook(source, folder, name, given, limit_s))
         made.write(folder)
 
     made.took_s = time.monotonic() - began
@@ -153,6 +171,8 @@ def _expected(reports: Path, profile_name: str, notebooks: list[str], limits: Li
     """Step -> seconds that it took in the last report of this profile, or is expected to take."""
     expected = {"looking for servers": 3.0, "tests": limits.expected_tests_s}
     expected |= dict.fromkeys(notebooks, limits.expected_notebook_s)
+    if COMPARING in expected:
+        expected[COMPARING] *= COMPARING_TIMES
     for path in sorted(reports.glob(f"*-{profile_name}-*"), reverse=True):
         try:
             last = Made.read(path)

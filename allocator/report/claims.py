@@ -89,6 +89,7 @@ class Claim(BaseModel):
     target: Annotated[Target | None, BeforeValidator(_target)] = None
     tests: tuple[str, ...] = ()
     promise: Promise | None = None
+    compared: str | None = None
     gates: bool = True
     origin: str = ""
     reason: str = ""
@@ -100,7 +101,7 @@ class Claim(BaseModel):
         kinds = [name for name, given in self._kinds().items() if given]
         if len(kinds) != 1:
             said = " and ".join(kinds) or "none"
-            raise ValueError(f"one of measure, tests and promise decides a claim; this one has {said}")
+            raise ValueError(f"one of measure, tests, promise and compared decides a claim; this one has {said}")
         if (self.measure is None) != (self.target is None):
             raise ValueError("measure and target go together")
         if self.promise and self.backend is None:
@@ -111,7 +112,12 @@ class Claim(BaseModel):
         return self
 
     def _kinds(self) -> dict[str, bool]:
-        return {"measure": self.measure is not None, "tests": bool(self.tests), "promise": self.promise is not None}
+        return {
+            "measure": self.measure is not None,
+            "tests": bool(self.tests),
+            "promise": self.promise is not None,
+            "compared": self.compared is not None,
+        }
 
     @property
     def sentence(self) -> str:
@@ -126,7 +132,8 @@ class Claim(BaseModel):
         if self.tests:
             only = f" -k {_TEST_NAMES[self.backend]}" if self.backend else ""
             return f"scripts/test {' '.join(self.tests)}{only}"
-        return "allocator report" + (f" --backends {self.backend}" if self.backend else "")
+        only = f" --backends {self.backend}" if self.backend else ""
+        return f"allocator report --baseline REF{only}" if self.compared else f"allocator report{only}"
 
 
 _TEST_NAMES = {"memory": "inprocess", "redis": "'redis or valkey'", "postgres": "postgres"}

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from allocator.bench.checker.verdicts import Promise
+from allocator.bench.runs import comparing
 from allocator.bench.runs.run import FIGURES, About, NoRun, Run
-from allocator.report.artefacts import RUNS, TESTS, Measure, read_measures
+from allocator.bench.statistics.comparison import Comparison
+from allocator.report.artefacts import BASELINE, RUNS, TESTS, Compared, Measure, read_comparisons, read_measures
 
 BACKEND_OF_TEST = {
     "inprocess": "memory",
@@ -102,7 +104,7 @@ class Evidence:
 
     Attributes:
         damaged: Run folder -> why it cannot be read.
-        untested, unmeasured: Why a test or a figure is not there, where nothing else says so.
+        untested, unmeasured, uncompared: Why a test, a figure or a comparison is not there, where nothing else says so.
 
     Raises:
         BadMeasure: A file of measures is damaged.
@@ -113,7 +115,9 @@ class Evidence:
         self.damaged: dict[str, str] = {}
         self.untested = "its tests were not run"
         self.unmeasured = "no notebook of this report measured it"
+        self.uncompared = "no baseline was measured beside this run"
         self.measures: dict[str, Measure] = read_measures(folder)
+        self.compared: dict[str, Compared] = read_comparisons(folder)
 
     @cached_property
     def tests(self) -> list[Tested]:
@@ -124,8 +128,15 @@ class Evidence:
     @cached_property
     def runs(self) -> dict[str, Recorded]:
         """Id -> run, in the order in which they were made."""
+        return self._recorded(self.folder / RUNS)
+
+    @cached_property
+    def baseline(self) -> dict[str, Recorded]:
+        """The same, of the commit that this tree was compared with: what they lost was not lost by this tree."""
+        return self._recorded(self.folder / BASELINE)
+
+    def _recorded(self, folder: Path) -> dict[str, Recorded]:
         found = {}
-        folder = self.folder / RUNS
         for path in sorted(folder.iterdir() if folder.is_dir() else ()):
             try:
                 recorded = _recorded(path)
@@ -139,6 +150,35 @@ class Evidence:
         """Those that the patterns name; of a backend only those that ran on it, where tests say so."""
         named = [test for test in self.tests if any(test.is_of(pattern) for pattern in patterns)]
         return [test for test in named if backend is None or test.backend in (backend, None)]
+
+    def compare(self, compared: Compared) -> Comparison | None:
+        """
+        This tree beside the baseline, by one figure of the rounds in which no gate failed.
+
+        None where there is no such round, or a run is too short to have the figure.
+
+        Raises:
+            KeyError: A run cannot be read.
+            ValueError: A run of the baseline got nothing done.
+        """
+        runs = self.baseline | self.runs
+        sets = []
+        for each in compared.sets:
+            arms = {arm: [runs[id] for id in each[arm]] for arm in comparing.ARMS}
+            kept = comparing.usable(arms, lambda run: run.gates)
+            sets.append([[(run.run.workload, run.figures) for run in arm] for arm in kept.values()])
+        return comparing.compare_figure(compared.name.rpartition("/")[2], *sets)
+
+    def sides(self, compared: Compared) -> tuple[list[Recorded], list[Recorded]]:
+        """
+        The runs of this tree, and those of the baseline.
+
+        Raises:
+            KeyError: One cannot be read.
+        """
+        own = compared.ids(comparing.CANDIDATE)
+        others = compared.ids(comparing.BASELINE, comparing.AGAIN)
+        return [self.runs[id] for id in own], [self.baseline[id] for id in others]
 
     def runs_on(self, backend: str | None) -> list[Recorded]:
         return [run for run in self.runs.values() if backend in (None, run.about.backend)]

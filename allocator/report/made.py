@@ -11,6 +11,9 @@ MADE = "made.json"
 OWN_CLAIMS = "claims.toml"
 """The file given with --claims, kept beside what it was judged by."""
 
+COMPARING = "70-baseline"
+"""The notebook that measures this tree beside a baseline."""
+
 PASSED, FAILED, TIMED_OUT, NOT_RUN = "passed", "failed", "timed out", "not run"
 
 
@@ -44,6 +47,7 @@ class Made(msgspec.Struct, kw_only=True):
         missing: Backend -> why it could not be had.
         servers: Backend -> which server it was.
         command: That made it.
+        baseline: Which commit this tree was measured beside; empty: none.
         problems: Of the harness itself: with one of them the exit status is 2 at best.
         fingerprint: Label -> value, see `allocator.bench.fingerprint`.
     """
@@ -58,6 +62,7 @@ class Made(msgspec.Struct, kw_only=True):
     servers: dict[str, str] = {}
     tests: Step = msgspec.field(default_factory=lambda: Step(name="tests", status=NOT_RUN))
     notebooks: list[Step] = []
+    baseline: str = ""
     problems: list[str] = []
     fingerprint: dict[str, str] = {}
 

@@ -1,16 +1,20 @@
 """From runs to measures: the figures of several runs as one frame, and what a report keeps of them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from allocator.bench.runs import Run
+from allocator.bench.revisions import Revision
+from allocator.bench.runs import Progress, Run
+from allocator.bench.runs.comparing import ARMS, measure_sets
 from allocator.bench.runs.series import CapacitySearch, Scaling
 from allocator.bench.statistics.comparison import Comparison
 from allocator.bench.statistics.intervals import median_interval
 from allocator.bench.statistics.percentiles import least_count, percentile
+from allocator.bench.workload import Workload
 from allocator.report.artefacts import Artefacts
 
 LEAST_TO_COMPARE = 2
@@ -153,6 +157,40 @@ def measure_scaling(artefacts: Artefacts, backends: Iterable[str], found: Mappin
             runs=[made for runs in found[backend].runs.values() for made in runs],
             note=f"{most['workers']} workers beside {points['workers'].iloc[0]}",
         )
+
+
+def measure_beside(
+    artefacts: Artefacts,
+    baseline: Revision,
+    candidate: Revision,
+    workloads: Mapping[str, Workload],
+    figures: Sequence[str],
+    rounds: int,
+    say: Callable[[str, Progress], None],
+) -> dict[str, dict[tuple[str, int], Run]]:
+    """
+    Measure two revisions beside each other on each backend, and keep which runs are to be compared.
+
+    Args:
+        workloads: Backend -> workload.
+        figures: Of `allocator.bench.runs.comparing.FIGURES`, those that these workloads are for.
+
+    Returns:
+        Backend -> runs, by arm (baseline, candidate, again) and number.
+    """
+    found = {}
+    for backend, workload in workloads.items():
+        before = partial(baseline.run, backend=backend, folder=artefacts.baseline)
+        after = partial(candidate.run, backend=backend, folder=artefacts.runs)
+
+        def tell(arm: str, progress: Progress, backend: str = backend) -> None:
+            say(f"{backend}, {arm}", progress)
+
+        sets = measure_sets(workload, figures, before, after, rounds, tell)
+        artefacts.compare(backend, figures, baseline.name, sets)
+        arms = {arm: [run for each in sets for run in each[arm]] for arm in ARMS}
+        found[backend] = {(arm, number): run for arm, runs in arms.items() for number, run in enumerate(runs)}
+    return found
 
 
 def comparisons_of(compared: Iterable[Comparison]) -> pd.DataFrame:

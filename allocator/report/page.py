@@ -192,10 +192,10 @@ class Page:
             trends.append(
                 {"name": id, "now": numbers.shown(values[-1], unit), "spark": pictures.sparkline(values, words)}
             )
-        comparisons = read_tables(self.report.folder, "comparisons")
         return {
-            "comparisons": of_frame("Comparisons", comparisons) if comparisons is not None else Table("", [], []),
-            "pictures": [],
+            "baseline": self.report.made.baseline,
+            "pictures": pictures.compared(self.report),
+            "nothing": self.report.evidence.uncompared,
             "changes": self._changes,
             "last": self._earlier[-1].id if self._earlier else "",
             "history": trends,

@@ -13,6 +13,7 @@ from allocator.report import figures, style
 from allocator.report.artefacts import read_tables
 from allocator.report.claims import BACKENDS
 from allocator.report.evidence import Recorded
+from allocator.report.measuring import comparisons_of
 from allocator.report.numbers import between, counted, shown
 from allocator.report.reading import Report
 from allocator.report.tables import Table, of_frame, percentiles
@@ -265,6 +266,26 @@ def timelines(report: Report) -> list[Picture]:
             workers = len(attempts.dropna(subset=["process"])[["process", "worker"]].drop_duplicates())
             caption = f"{title}: {counted(workers, 'worker')} under {kinds}; a bar is an attempt ({ends})."
             found.append(_picture(figure, caption, None, [run]))
+    return found
+
+
+@style.styled()
+def compared(report: Report) -> list[Picture]:
+    """What this tree does beside the baseline, by backend."""
+    found = []
+    for backend, title in BACKENDS.items():
+        names = [each.claim.compared for each in report.findings if each.claim.backend == backend and each.value]
+        sides = [report.evidence.compared[name] for name in names if name]
+        comparisons = [made for each in sides if (made := report.evidence.compare(each)) is not None]
+        if not comparisons:
+            continue
+        frame = comparisons_of(comparisons)
+        figure, axes = style.new_figure(height_in=1.1 + 0.42 * len(frame))
+        figures.ratios(axes, frame)
+        axes.set_title(f"{title}: this tree beside {sides[0].baseline}")
+        caption = f"{title}. {' '.join(each.sentence for each in comparisons)}"
+        runs = [run for each in sides for side in report.evidence.sides(each) for run in side]
+        found.append(_picture(figure, caption, of_frame(f"Ratios, {title}", frame), runs))
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from allocator.bench.checker.verdicts import Promise
 from allocator.report.claims import BACKENDS, COMPONENTS, OWN_COMPONENT, load_claims
 from allocator.report.evidence import Evidence, Recorded
-from allocator.report.made import OWN_CLAIMS, PASSED, Made
+from allocator.report.made import COMPARING, OWN_CLAIMS, PASSED, Made
 from allocator.report.status import Finding, Status, gating_failures, judge
 
 WORST_FIRST = (Status.FAIL, Status.INCONCLUSIVE, Status.NOT_MEASURED, Status.PASS)
@@ -80,6 +80,9 @@ class Report:
         unmade = [f"{step.name}: {step.status}" for step in self.made.notebooks if step.status != PASSED]
         if unmade:
             self.evidence.unmeasured += f" ({', '.join(unmade)})"
+        if self.made.baseline:
+            ended = [each for each in unmade if each.startswith(COMPARING)]
+            self.evidence.uncompared = ", ".join(ended) or f"{COMPARING} was told not to compare it"
         own = self.folder / OWN_CLAIMS
         self.findings = judge(load_claims(*([own] if own.exists() else [])), self.evidence)
 

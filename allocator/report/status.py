@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from allocator.report.artefacts import RUNS, Measure
+from allocator.bench.statistics.comparison import Comparison, Verdict
+from allocator.report.artefacts import RUNS, Compared, Measure
 from allocator.report.claims import BACKENDS, Claim, Target
 from allocator.report.evidence import Evidence, Recorded, Tested
 from allocator.report.numbers import between, counted, shown
@@ -80,6 +81,8 @@ def gating_failures(findings: Iterable[Finding]) -> list[Finding]:
 def _judge(claim: Claim, evidence: Evidence) -> Finding:
     if claim.tests:
         return _by_tests(claim, evidence.tests_of(claim.tests, claim.backend), evidence.untested)
+    if claim.compared is not None:
+        return _by_comparison(claim, evidence.compared.get(claim.compared), evidence)
     if claim.promise is not None:
         return _by_promise(claim, [run for run in evidence.runs_on(claim.backend) if run.is_kept])
     return _by_measure(claim, evidence.measures.get(claim.measure or ""), evidence)
@@ -132,6 +135,42 @@ def _by_measure(claim: Claim, measure: Measure | None, evidence: Evidence) -> Fi
         claim, status, reason, measure.value, measure.low, measure.high, measure.level, measure.unit,
         "" if measure.n is None else f"{measure.n:,}", struck, measure.notebook, measure.runs,
     )  # fmt: skip
+
+
+def _by_comparison(claim: Claim, compared: Compared | None, evidence: Evidence) -> Finding:
+    if compared is None:
+        told = evidence.measures.get(claim.compared or "")
+        return Finding(claim, Status.NOT_MEASURED, told.reason if told else claim.reason or evidence.uncompared)
+    try:
+        comparison = evidence.compare(compared)
+        own, others = evidence.sides(compared)
+    except (KeyError, ValueError) as error:
+        return Finding(claim, Status.INCONCLUSIVE, f"its runs cannot be compared: {error}", notebook=compared.notebook)
+    failed = sorted({gate for run in (*own, *others) for gate in run.gates})
+    left_out = f"; rounds in which a gate failed were left out ({', '.join(failed)})" if failed else ""
+    if comparison is None:
+        none = f"there is no round in which every run has it{left_out}"
+        return Finding(claim, Status.INCONCLUSIVE, none, notebook=compared.notebook)
+    status, reason = _decide_comparison(comparison, own, others)
+    ratio, struck = comparison.ratio, any(run.verdict == "broken" for run in (*own, *others))
+    return Finding(
+        claim, status, reason + left_out, ratio.value, ratio.low, ratio.high, ratio.level, "×",
+        f"{counted(ratio.runs, 'run')} of each", struck, compared.notebook,
+        [run.about.id for run in own],
+    )  # fmt: skip
+
+
+def _decide_comparison(comparison: Comparison, own: list[Recorded], others: list[Recorded]) -> tuple[Status, str]:
+    """In the order of `_decide`; the margin, which the machine's own restlessness widens, is in the verdict."""
+    for run in own:
+        if run.verdict == "broken":
+            return Status.FAIL, f"its run broke a promise: {'; '.join(run.broken) or run.about.problem}"
+    for run in others:
+        if run.verdict == "broken":
+            return Status.INCONCLUSIVE, f"the baseline broke a promise: {'; '.join(run.broken) or run.about.problem}"
+    held = comparison.verdict in (Verdict.BETTER, Verdict.EQUIVALENT)
+    status = Status.FAIL if comparison.fails else Status.PASS if held else Status.INCONCLUSIVE
+    return status, comparison.sentence.removesuffix(".")
 
 
 def _decide(target: Target, measure: Measure, runs: list[Recorded], named: int) -> tuple[Status, str]:

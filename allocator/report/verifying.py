@@ -21,7 +21,8 @@ def verify(folder: Path) -> Iterator[str]:
     page = Page(folder)
     for id, why in page.report.evidence.damaged.items():
         yield f"run {id}: {why}"
-    for id, recorded in page.report.evidence.runs.items():
+    evidence = page.report.evidence
+    for id, recorded in (*evidence.runs.items(), *evidence.baseline.items()):
         try:
             yield from (f"run {id}: {problem}" for problem in recorded.run.verify())
         except NoRun as error:

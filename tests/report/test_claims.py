@@ -9,10 +9,10 @@ from allocator.report.claims import COMPONENTS, BadClaim, load_claims
 from allocator.report.testing import checkout, named_tests
 
 WRONG = {
-    "no evidence": ('text = "It is fast."', r"one of measure, tests and promise"),
+    "no evidence": ('text = "It is fast."', r"one of measure, tests, promise and compared"),
     "two kinds": (
         'text = "x"\ntests = ["tests/x.py"]\nmeasure = "a/b"\ntarget = "< 1 s"',
-        r"one of measure, tests and promise decides a claim; this one has measure and tests",
+        r"one of measure, tests, promise and compared decides a claim; this one has measure and tests",
     ),
     "no target": ('text = "x"\nmeasure = "redis/wait_p99_s"', r"measure and target go together"),
     "a target in words": ('text = "x"\nmeasure = "a/b"\ntarget = "fast"', r"target: .*'fast' is no target"),

@@ -118,8 +118,12 @@ class Run:
             about.sha256[f"{name}.parquet"] = _sha256(folder / f"{name}.parquet")
         (folder / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
         run = cls(folder)
-        (folder / FIGURES).write_text(json.dumps(run.computed(), indent=1, allow_nan=False) + "\n", "utf-8")
+        run.write_figures()
         return run
+
+    def write_figures(self) -> None:
+        """Keep what follows from the rows, computed by this code."""
+        (self.folder / FIGURES).write_text(json.dumps(self.computed(), indent=1, allow_nan=False) + "\n", "utf-8")
 
     @cached_property
     def jobs(self) -> pd.DataFrame:
