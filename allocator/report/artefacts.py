@@ -49,6 +49,8 @@ class Measure(msgspec.Struct, kw_only=True, omit_defaults=True):
         level: Of the interval, 0.95; None: low and high are the least and the most that were seen.
         runs: Ids of the runs that it was computed from; their gates and verdicts decide whether it may be used.
         command: What would measure it.
+        by: Which of `allocator.report.verifying.OVER_RUNS` gives it for each of the runs, whose median it is; empty: it
+            came about otherwise.
         at: Seconds since the epoch.
     """
 
@@ -64,6 +66,7 @@ class Measure(msgspec.Struct, kw_only=True, omit_defaults=True):
     note: str = ""
     reason: str = ""
     command: str = ""
+    by: str = ""
     at: float = 0.0
 
 
@@ -126,12 +129,13 @@ class Artefacts:
         level: float | None = None,
         runs: Iterable[Run | str] = (),
         note: str = "",
+        by: str = "",
     ) -> None:
         """
         Say what came of an experiment; it is written at once. A name that was given before is replaced.
 
         Args:
-            name, value, unit, n, low, high, level, note: See `Measure`.
+            name, value, unit, n, low, high, level, note, by: See `Measure`.
             runs: That the figure was computed from, or their ids. They must be in `.runs`.
 
         Raises:
@@ -159,6 +163,7 @@ class Artefacts:
                 level=None if level is None else float(level),
                 runs=ids,
                 note=note,
+                by=by,
             )
         )
 

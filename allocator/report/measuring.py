@@ -46,6 +46,18 @@ def figures_of(runs: Runs) -> pd.DataFrame:
     return frame.astype(types)
 
 
+def floods_of(runs: Runs) -> pd.DataFrame:
+    """
+    What runs did in which there was always work: `throughput_per_s`, a row a run, by backend and run.
+
+    Between the first and the last tenth of the jobs that were done: by then all clients had begun, and none had ended.
+    """
+    ended = {key: made.jobs.loc[made.jobs["state"] == "done", "settled_at"] for key, made in runs.items()}
+    rates = [0.8 * len(at) / (at.quantile(0.9) - at.quantile(0.1)) for at in ended.values()]
+    index = pd.MultiIndex.from_tuples(list(runs), names=["backend", "run"])
+    return pd.DataFrame({"throughput_per_s": rates}, index=index, dtype="float64")
+
+
 def rows_of(runs: Mapping[tuple[str, Any], Run], frame: str) -> pd.DataFrame:
     """The rows of several runs below each other: `jobs`, `attempts` or `backlog`, with columns `backend` and `run`."""
     parts = {key: getattr(made, frame) for key, made in runs.items()}
@@ -55,14 +67,23 @@ def rows_of(runs: Mapping[tuple[str, Any], Run], frame: str) -> pd.DataFrame:
     return rows.reset_index(["backend", "run"]).reset_index(drop=True)
 
 
-def measure_runs(artefacts: Artefacts, runs: Runs, figures: pd.DataFrame, unit: str, note: str = "") -> None:
+def measure_runs(
+    artefacts: Artefacts,
+    runs: Runs,
+    figures: Callable[[Runs], pd.DataFrame],
+    names: Sequence[str],
+    unit: str,
+    note: str = "",
+) -> None:
     """
     Keep figures that each run gives once: for each backend the median over its runs, with an interval if there are two.
 
     Args:
-        figures: A row a run, by backend and run; a column a measure. Missing: the run had too few values for it.
+        figures: One of `allocator.report.verifying.OVER_RUNS`; gives a row a run, by backend and run, and a column a
+            figure. Missing: the run had too few values for it.
+        names: Its columns that are kept.
     """
-    for backend, group in figures.groupby(level="backend", sort=False):
+    for backend, group in figures(runs)[list(names)].groupby(level="backend", sort=False):
         ids = [runs[key].about.id for key in group.index]
         for name, values in group.items():
             known = values.dropna().to_numpy(np.float64)
@@ -85,6 +106,7 @@ def measure_runs(artefacts: Artefacts, runs: Runs, figures: pd.DataFrame, unit: 
                 level=middle.level if several else None,
                 runs=ids,
                 note=note or "median over runs",
+                by=figures.__name__,
             )
 
 

@@ -9,8 +9,10 @@ import jsonschema
 import pytest
 
 from allocator.report import index
+from allocator.report.artefacts import Artefacts, read_measures
 from allocator.report.history import changes
 from allocator.report.made import TIMED_OUT, Made, Step
+from allocator.report.measuring import figures_of, measure_runs
 from allocator.report.page import Page
 from allocator.report.results import SUMMARY_BYTES, read_results, schema, summary
 from allocator.report.verifying import verify
@@ -80,6 +82,22 @@ def test_what_was_edited_afterwards_is_found(report: Path, part: str) -> None:
         assert list(verify(report)) != []
     finally:
         path.write_bytes(before)
+
+
+def test_a_figure_over_several_runs_is_computed_again(tmp_path: Path) -> None:
+    """From their rows, with its interval; also where no claim rests on it."""
+    runs = {("memory", number): a_run(tmp_path / "runs", f"r{number}", seed=number) for number in (1, 2)}
+    a_report(tmp_path)
+    measure_runs(Artefacts(tmp_path, "n"), runs, figures_of, ["wait_p50_s", "sojourn_p95_s"], "s")
+    written(tmp_path)
+    path = tmp_path / "measures" / "n.json"
+    sound = list(verify(tmp_path))
+    high = f'"high": {read_measures(tmp_path)["memory/wait_p50_s"].high}'
+
+    path.write_text(path.read_text("utf-8").replace(high, '"high": 9.5'), "utf-8")
+
+    assert (sound, len(found := list(verify(tmp_path)))) == ([], 1)
+    assert found[0].startswith("measure memory/wait_p50_s: ")
 
 
 def test_the_index_survives_missing_and_damaged_reports(report: Path) -> None:
