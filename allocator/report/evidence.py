@@ -79,6 +79,11 @@ class Recorded:
     figures: dict[str, Any]
 
     @property
+    def path(self) -> str:
+        """Of its folder, within that of the report."""
+        return "/".join(self.run.folder.parts[-2:])
+
+    @property
     def broken(self) -> list[str]:
         return [promise for promise, status in self.promises.items() if status == "broken"]
 

@@ -314,7 +314,7 @@ def ratios(ax: Axes, comparisons: pd.DataFrame) -> None:
     low, high = ax.get_xlim()
     shown = [ratio for ratio in RATIOS if low <= ratio <= high]
     ax.set_xticks(shown, [f"{ratio:g}" for ratio in shown])
-    ax.set_xlabel("of the baseline (grey: the same, for all that matters)")
+    ax.set_xlabel("ratio (grey: as good as the same)")
 
 
 def _look(name: Any, number: int) -> dict[str, Any]:

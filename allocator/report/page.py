@@ -207,7 +207,7 @@ class Page:
 
     def _method(self) -> dict[str, Any]:
         report = self.report
-        runs = list(report.evidence.runs.values())
+        runs = [*report.evidence.runs.values(), *report.evidence.baseline.values()]
         machine = {**report.made.fingerprint, **{f"server, {name}": said for name, said in report.made.servers.items()}}
         return {
             "made": report.made,
@@ -218,7 +218,7 @@ class Page:
             "hashes": Table(
                 "SHA-256 of the raw rows",
                 ["File", "SHA-256"],
-                [[f"{run.about.id}/{name}", digest] for run in runs for name, digest in run.about.sha256.items()],
+                [[f"{run.path}/{name}", digest] for run in runs for name, digest in run.about.sha256.items()],
             ),
             "machine": Table("Machine and versions", ["What", "Which"], list(machine.items())),
         }

@@ -282,8 +282,13 @@ def compared(report: Report) -> list[Picture]:
         frame = comparisons_of(comparisons)
         figure, axes = style.new_figure(height_in=1.1 + 0.42 * len(frame))
         figures.ratios(axes, frame)
-        axes.set_title(f"{title}: this tree beside {sides[0].baseline}")
-        caption = f"{title}. {' '.join(each.sentence for each in comparisons)}"
+        axes.set_title(title)
+        said = [
+            f"{each.figure.name} {shown(each.ratio.value)} times the baseline's "
+            f"({between(each.ratio.low, each.ratio.high)}), {each.verdict}{' twice' if each.confirmed else ''}"
+            for each in comparisons
+        ]
+        caption = f"{title}: {'; '.join(said)}."
         runs = [run for each in sides for side in report.evidence.sides(each) for run in side]
         found.append(_picture(figure, caption, of_frame(f"Ratios, {title}", frame), runs))
     return found

@@ -79,7 +79,7 @@ def of_runs(runs: Iterable[Recorded]) -> Table:
         about, late = run.about, run.figures["tables"]["lateness"]
         rows.append(
             [
-                about.id,
+                run.path,
                 f"{run.figures['jobs']:,}",
                 str(run.run.workload.seed),
                 about.workload_hash[:12],

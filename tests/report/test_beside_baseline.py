@@ -82,7 +82,7 @@ def test_a_slower_queue_fails_once_a_second_set_says_the_same(beside: Beside) ->
     assert {findings[id].status for id in CLAIMS} == {Status.FAIL}
     assert findings["memory-no-slower"].value == pytest.approx(SLOWER)
     assert {each.claim.id for each in gating_failures(findings.values())} >= CLAIMS
-    assert "the second set says worse" in Page(beside.folder).changed().text
+    assert "worse twice" in Page(beside.folder).changed().text
     assert list(verify(written(beside.folder))) == []
 
 
