@@ -52,11 +52,13 @@ class Revision:
 
     Args:
         name: For a reader.
+        commit: Its hash; empty where it is none.
         folder: That holds its package.
         python: The interpreter that it runs on.
     """
 
     name: str
+    commit: str
     folder: Path
     python: Path
 
@@ -95,10 +97,7 @@ class Revision:
             run = Run(Path(json.loads(made.stdout)["folder"]))
             run.write_figures()
         except (NoRun, ValueError, LookupError, TypeError) as error:
-            raise NoRevision(
-                f"{self.name} could not run the workload {workload.name} on {backend}: {error}. If it is too old to "
-                "know such workloads, name a later commit"
-            ) from error
+            raise NoRevision(f"{self.name} could not run the workload {workload.name} on {backend}: {error}") from error
         say(Progress("judging", len(run.jobs), run.summary.states.get("done", 0), len(run.jobs)))
         return run
 
@@ -114,7 +113,12 @@ class Revision:
             if found.returncode or not Path(found.stdout.strip()).is_relative_to(self.folder):
                 said = found.stdout.strip() or _end_of(found.stderr)
                 raise NoRevision(f"{self.name}: its package in {self.folder} is not the one that Python finds: {said}")
-            self.run(TRIAL, backend="memory", folder=Path(own))
+            try:
+                self.run(TRIAL, backend="memory", folder=Path(own))
+            except NoRevision as error:
+                raise NoRevision(
+                    f"{error}. It may be too old to be measured beside this tree: name a later commit"
+                ) from error
 
     def _python(self, arguments: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
         # A run of a comparison is not one that a user's store should know of.
@@ -134,7 +138,7 @@ class Revision:
 
 def this_tree() -> Revision:
     """The code that calls this, with all that is not committed yet."""
-    return Revision("this tree", CHECKOUT, Path(sys.executable))
+    return Revision("this tree", "", CHECKOUT, Path(sys.executable))
 
 
 def install(ref: str, checkout: Path = CHECKOUT, cache: Path | None = None) -> Revision:
@@ -151,11 +155,11 @@ def install(ref: str, checkout: Path = CHECKOUT, cache: Path | None = None) -> R
     """
     commit = _commit(ref, checkout)
     name = commit[:12] if commit.startswith(ref) else f"{ref} ({commit[:12]})"
-    folder = (cache or _cache()) / commit
+    folder = (cache or _cache()).absolute() / commit
     if not folder.is_dir():
         _unpack(commit, checkout, folder)
     python = Path(sys.executable) if _locks_the_same(folder, checkout) else _set_up(folder, name)
-    revision = Revision(name, folder, python)
+    revision = Revision(name, commit, folder, python)
     revision.check()
     return revision
 

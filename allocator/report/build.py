@@ -94,8 +94,9 @@ def build(order: Order, say: Say = lambda doing, over_s, of_s: None) -> Path:
     baseline = ""
     if order.baseline is not None:
         say("installing the baseline", 0.0, INSTALL_S)
-        baseline = install(order.baseline).name
-        wanted[COMPARING] = {**comparing, "ref": order.baseline}
+        installed = install(order.baseline)
+        baseline = installed.name
+        wanted[COMPARING] = {**comparing, "ref": installed.commit}
     folder = new_report_folder(order.profile, order.reports)
     for part in (RUNS, MEASURES, TABLES, NOTEBOOKS):
         (folder / part).mkdir()

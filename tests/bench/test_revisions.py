@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from allocator.bench.revisions import NoRevision, Revision, install
-from allocator.bench.runs.comparing import BASELINE, CANDIDATE, interleave
+from allocator.bench.revisions import NoRevision, install
+from allocator.bench.runs import run
+from allocator.bench.runs.comparing import BASELINE, CANDIDATE, Make, interleave
 from allocator.bench.workload import Workload
 from allocator.report.results import Results, read_results
 
@@ -74,12 +75,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_slow_commit_is_seen_beside_a_sound_one(repository: Path, tmp_path: Path) -> None:
-    """Each run is made by the code of its own commit, on the same schedule; what was installed is used again."""
+    """Its run is made by its own code, on the same schedule as that of this very process."""
     slow = install("slow", repository, tmp_path / "cache")
-    sound = Revision("sound", repository, slow.python)
-    arms = {
-        name: partial(revision.run, backend="memory", folder=tmp_path / name)
-        for name, revision in ((BASELINE, sound), (CANDIDATE, slow))
+    arms: dict[str, Make] = {
+        BASELINE: lambda workload, say: run(workload, "memory", folder=tmp_path / BASELINE),
+        CANDIDATE: partial(slow.run, backend="memory", folder=tmp_path / CANDIDATE),
     }
 
     made = interleave(Workload.model_validate(FLOOD), arms, 1, lambda arm, progress: None)
@@ -97,7 +97,7 @@ def test_a_slow_commit_is_seen_beside_a_sound_one(repository: Path, tmp_path: Pa
         ("nowhere", "'nowhere' names no commit in"),
         ("--all", "'--all' names no commit in"),
         ("other", r"other \(.*\) cannot be installed: it locks other packages and has no set-up"),
-        ("old", r"old \(.*\) could not run the workload trial.*too old.*name a later commit"),
+        ("old", r"old \(.*\) could not run the workload trial.*too old.*: name a later commit"),
     ],
 )
 def test_a_commit_that_cannot_be_measured_is_told_with_what_to_do(

@@ -1,5 +1,6 @@
 """`allocator report`, as a person or a script uses it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,14 @@ def test_what_cannot_be_done_is_told_before_anything_runs(
 
     assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
     assert said in " ".join(result.output.split())
+
+
+def test_a_baseline_that_cannot_be_measured_is_told_before_anything_runs(tmp_path: Path) -> None:
+    """Whether this is a git checkout, which has no such commit, or none."""
+    result = run("--baseline", "nowhere", "--out", str(tmp_path))
+
+    assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert re.search(r"'nowhere' names no commit in|is no git checkout", " ".join(result.output.split()))
 
 
 def test_a_report_is_verified_by_the_beginning_of_its_id(reports: Path) -> None:
