@@ -13,12 +13,13 @@ from papermill.exceptions import PapermillExecutionError
 
 from allocator import Job, Queue
 from allocator.bench.runs import Run
+from allocator.bench.runs.comparing import AGAIN, BASELINE, CANDIDATE
 from allocator.bench.scratch import scratch_queue
 from allocator.bench.workload import Workload
 from allocator.persistence import open_store
-from allocator.report.artefacts import read_tables
+from allocator.report.artefacts import read_comparisons, read_tables
 from tests.ingest.samples import a_picture, a_sound
-from tests.notebooks.executing import Executed
+from tests.notebooks.executing import FOLDER, Executed
 
 # papermill and what it stands on warn of their own affairs.
 pytestmark = [pytest.mark.service, pytest.mark.filterwarnings("ignore")]
@@ -271,6 +272,20 @@ def test_backends_are_compared(tmp_path: Path) -> None:
     measure = executed.measures["postgres_over_redis/throughput_ratio"]
     assert (measure.n, measure.level, len(measure.runs)) == (1, None, 3)
     assert "undecided: throughput" in executed.shown("ratios")
+
+
+@pytest.mark.full
+@pytest.mark.skipif(not (FOLDER.parent / ".git").exists(), reason="not a git checkout: there is no earlier commit")
+def test_this_tree_is_measured_beside_a_commit(tmp_path: Path) -> None:
+    """Runs of both are kept apart, with which of them belong together; one round gives no verdict."""
+    small = {"backends": ["memory"], "rounds": 1, "jobs_in_process": 300, "duration_s": 0.0}
+
+    executed = Executed("70-baseline", tmp_path, small | {"out": str(tmp_path / "report")})
+
+    (compared,) = read_comparisons(executed.out).values()
+    assert compared.ids(CANDIDATE) == [run.about.id for run in runs_of(executed)]
+    assert compared.ids(BASELINE, AGAIN) == [path.name for path in sorted((executed.out / "baseline").iterdir())]
+    assert "a verdict takes 5 runs of each arm, there are 1" in executed.shown("ratios")
 
 
 MINE = """
