@@ -130,6 +130,7 @@ class Supervisor:
         self._recording = None if store is None else _recording(store, queue)
         self._store = store
         self._store_lock: StoreLock | None = None
+        self._lock_trouble = ""
         self._reconciler = None if store is None else Reconciler(store, queue, reconcile_s, retention)
         self._settler = Settler(
             queue, self._recording, self._tally, self._listeners, dict(backoffs or {}), self._forget
@@ -433,11 +434,28 @@ class Supervisor:
         while not self.stopping.wait(1.0):
             if self._recording is not None:
                 self._recording.flush()
+            if self._store is not None and self._store_lock is not None and not self._store_lock.held():
+                self._lock_again(self._store, self._store_lock)
             if time.monotonic() - self._asked_at < 5.0:
                 try:
                     self._backlog = self.queue.size()
                 except AllocatorError:
                     self._backlog = None
+
+    def _lock_again(self, store: "Store", lost: "StoreLock") -> None:
+        """The lock has gone with its connection to the server. Without it, another process may come to hold it."""
+        lost.release()
+        try:
+            taken = store.lock(self.queue.identity)
+        except AllocatorError as error:
+            # Told once, and work goes on: it may be the server that has not noticed yet that the connection is gone.
+            if str(error) != self._lock_trouble:
+                self._lock_trouble = str(error)
+                log.error("the lock on the store went with its connection, and is not to be had again yet: %s", error)
+        else:
+            self._store_lock, self._lock_trouble = taken, ""
+            if self.stopping.is_set():
+                taken.release()
 
     def stats(self) -> Stats:
         """How it goes. Cheap enough to be asked often: nothing here waits for the queue's server."""
