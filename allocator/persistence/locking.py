@@ -6,6 +6,7 @@ import os
 import threading
 import weakref
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -79,9 +80,11 @@ class FileLock(StoreLock):
         except BaseException:
             os.close(fd)
             raise
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
+        # On a full disk whoever is refused is not told by whom.
+        with suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
 
     def held(self) -> bool:
         """Until it is released."""
@@ -138,6 +141,9 @@ class ServerLock(StoreLock):
         with self._guard:
             connection, self._connection = self._connection, None
         if connection is not None:
+            # Said before: the server learns of the end of a connection a moment after whoever wants the lock next.
+            with suppress(exc.SQLAlchemyError):
+                connection.execute(text("SELECT pg_advisory_unlock_all()"))
             connection.close()
 
     def _let_go_in_child(self) -> None:

@@ -1,5 +1,6 @@
 """Locks on (store, name) between processes."""
 
+import resource
 import time
 from typing import Any
 
@@ -33,6 +34,15 @@ def test_a_lock_has_one_holder(opener: Opener) -> None:
         assert taken.held()
 
 
+def test_a_lock_that_was_released_is_free_at_once(opener: Opener) -> None:
+    """As where a supervisor is stopped and another one started in its place."""
+    first, second = opener(), opener()
+
+    for _ in range(10):
+        first.lock("queue").release()
+        second.lock("queue").release()
+
+
 def test_closing_the_store_releases_its_locks(opener: Opener) -> None:
     """As the end of the process does."""
     first, second = opener(), opener()
@@ -41,6 +51,21 @@ def test_closing_the_store_releases_its_locks(opener: Opener) -> None:
     first.close()
 
     assert second.lock("queue").held()
+
+
+def test_a_full_disk_does_not_keep_anybody_from_a_lock(opener: Opener) -> None:
+    """Only who holds it cannot be written down; it is released as always."""
+    store = opener()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        lock = store.lock("queue")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    lock.release()
+
+    assert store.lock("queue").held()
 
 
 def test_a_kill_releases_the_lock(place: dict[str, Any], store: Store) -> None:
