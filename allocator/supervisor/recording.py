@@ -10,6 +10,7 @@ from allocator.persistence import Begun, Dispatcher, Progress, Store
 from allocator.persistence import Ending as StoredEnding
 from allocator.supervisor.ending import Ending
 from allocator.supervisor.held import Held
+from allocator.supervisor.trouble import unforeseen
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,9 @@ class Recording:
         """Write what was reported. A store that is down loses progress and nothing else."""
         try:
             self._flush(None)
-        except AllocatorError as error:
-            log.warning("progress was not written: %s", error)
+        except Exception as error:
+            # Whatever it is: it must not end the thread that writes progress, nor a stop in the middle.
+            log.warning("progress was not written: %s", error, exc_info=unforeseen(error))
 
     def _flush(self, tokens: set[str] | None) -> None:
         with self._progress_lock:

@@ -11,9 +11,12 @@ from allocator import Backoff, Queue
 from allocator.domain.job import MAX_PAYLOAD_BYTES
 from allocator.persistence import JobState, Store, StoreLocked, StoreUnavailable, open_store
 from allocator.queue.base import erase
+from allocator.queue.inprocess import InProcessQueue
 from allocator.supervisor import Context, Supervisor
+from allocator.supervisor.held import Held
 from allocator.supervisor.reconciler import reconcile
-from tests.contract.builders import BOUND_S, Clients, a_job, counts, some_jobs
+from allocator.supervisor.recording import Recording
+from tests.contract.builders import BOUND_S, Clients, a_job, counts, some_jobs, take
 from tests.supervisor.test_supervisor import Seen
 
 
@@ -98,6 +101,29 @@ def test_progress_is_read_while_the_job_runs(eager_queue: Queue, store: Store) -
         assert supervisor.drain(BOUND_S)
 
     assert progress == (3, 10, "frames")
+
+
+def test_progress_that_nobody_can_write_stops_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For whatever reason: it is told, and the next word is written."""
+    with InProcessQueue() as queue:
+        store.submit(queue, a_job())
+        lease = take(queue)
+        store.begin([lease], queue)
+        recording, held = Recording(store, queue), Held(lease, 60.0, 0.0)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(store, "progress", lambda updates: {}["nobody thought of it"])
+            recording.report(held, 1, 2, "lost")
+            recording.flush()
+        recording.report(held, 2, 2, "seen")
+        recording.flush()
+
+    stored = store.job(lease.job.id)
+    assert stored is not None
+    assert (stored.progress_done, stored.progress_message) == (2, "seen")
+    assert "nobody thought of it" in caplog.text
 
 
 @pytest.mark.parametrize("result", [b"bytes", "x" * MAX_PAYLOAD_BYTES], ids=["no JSON", "too long"])
