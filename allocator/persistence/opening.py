@@ -76,7 +76,8 @@ def _open_sqlite(url: URL, clock: Clock | None) -> Store:
 
 
 def _open_postgres(url: URL, schema: str, clock: Clock | None) -> Store:
-    where = url.set(drivername="postgresql").render_as_string(hide_password=True)
+    shown = url.set(drivername="postgresql").difference_update_query(["password"])
+    where = shown.render_as_string(hide_password=True)
     return _ready(Store(postgres_engine(url, schema), where, clock=clock, schema=schema), schema)
 
 

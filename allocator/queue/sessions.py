@@ -1,6 +1,7 @@
 """Calls to a server that may go away: one call at a time for each session, repeated under the same number."""
 
 import random
+import re
 import secrets
 import threading
 import time
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 CONNECT_S = 3.0
 """Longest wait for a connection to come up, so that a wrong address is told within five seconds."""
@@ -28,6 +30,15 @@ class ConnectionLost(Exception):
 
 class Closing(Exception):
     """The queue was closed while a call that only a dequeue makes was trying to get through."""
+
+
+def masked(url: str) -> str:
+    """The URL without its password, fit for an error message."""
+    parts = urlsplit(url)
+    if parts.password is not None:
+        userinfo, _, hosts = parts.netloc.rpartition("@")
+        parts = parts._replace(netloc=f"{userinfo.partition(':')[0]}:***@{hosts}")
+    return re.sub(r"(password=)[^&\s]+", r"\1***", urlunsplit(parts))
 
 
 class Session(ABC):

@@ -15,11 +15,13 @@ from allocator.domain.errors import NewerVersion
 from allocator.persistence import (
     Store,
     StoreClosed,
+    StoreUnavailable,
     default_url,
     migrating,
     open_store,
     tables,
 )
+from allocator.services.ports import free_port
 from tests.persistence.builders import FakeQueue, Opener, a_job, finished, state_of
 from tests.persistence.programs import line_of, start
 
@@ -215,3 +217,14 @@ def test_the_default_is_in_the_users_data_folder(monkeypatch: pytest.MonkeyPatch
     assert fallback == "sqlite:////home/me/.local/share/allocator/store.db"
     assert where == f"sqlite:///{tmp_path}/allocator/store.db"
     assert (tmp_path / "allocator").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:secret@127.0.0.1:{}/jobs", "postgresql://127.0.0.1:{}/jobs?password=secret"]
+)
+def test_a_password_is_never_told(url: str) -> None:
+    """Wherever it stands in the URL."""
+    with pytest.raises(StoreUnavailable, match=r"127\.0\.0\.1") as caught:
+        open_store(url.format(free_port()))
+
+    assert "secret" not in str(caught.value)

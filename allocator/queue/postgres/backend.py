@@ -32,10 +32,9 @@ from allocator.queue.postgres.connecting import (
     explained,
     instant,
     integer,
-    masked,
     statements,
 )
-from allocator.queue.sessions import RECONNECT_S, Closing, Sessions
+from allocator.queue.sessions import RECONNECT_S, Closing, Sessions, masked
 
 NOTIFY_EVERY_S = 0.1
 """Each client notifies at most this often: NOTIFY takes a lock on the whole database when it commits."""

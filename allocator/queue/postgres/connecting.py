@@ -15,14 +15,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from struct import Struct
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from allocator.domain.errors import AllocatorError, NewerVersion, QueueDamaged, QueueFull, QueueUnavailable
-from allocator.queue.sessions import CONNECT_S, REPLY_S, ConnectionLost, Session
+from allocator.queue.sessions import CONNECT_S, REPLY_S, ConnectionLost, Session, masked
 
 SCHEMA, FORMAT = 3, 1
 """Newest versions of the tables, and of a record, that this client knows."""
@@ -89,15 +89,6 @@ _AT_CONNECT_PASSING = (
     "too many",
     "remaining connection slots",
 )
-
-
-def masked(url: str) -> str:
-    """The URL without its password, fit for an error message."""
-    parts = urlsplit(url)
-    if parts.password is not None:
-        userinfo, _, hosts = parts.netloc.rpartition("@")
-        parts = parts._replace(netloc=f"{userinfo.partition(':')[0]}:***@{hosts}")
-    return re.sub(r"(password=)[^&\s]+", r"\1***", urlunsplit(parts))
 
 
 def addresses(url: str) -> list[str]:

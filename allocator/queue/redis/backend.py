@@ -25,8 +25,8 @@ from allocator.domain.job import Job, restore
 from allocator.domain.lease import Lease
 from allocator.domain.states import State
 from allocator.queue.base import Queue, Settlement
-from allocator.queue.redis.connecting import RedisSession, Script, masked, server_of
-from allocator.queue.sessions import RECONNECT_S, Closing, Sessions
+from allocator.queue.redis.connecting import RedisSession, Script, server_of
+from allocator.queue.sessions import RECONNECT_S, Closing, Sessions, masked
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import redis
 from redis import exceptions
@@ -17,7 +17,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from allocator.domain.errors import AllocatorError, QueueDamaged, QueueFull, QueueUnavailable
-from allocator.queue.sessions import CONNECT_S, REPLY_S, ConnectionLost, Session
+from allocator.queue.sessions import CONNECT_S, REPLY_S, ConnectionLost, Session, masked
 
 OPTIONS: dict[str, Any] = {
     "socket_connect_timeout": CONNECT_S,
@@ -43,15 +43,6 @@ _PASSING = (
     OSError,
 )
 _PASSING_TEXTS = ("UNBLOCKED", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOREPLICAS", "BUSY ")
-
-
-def masked(url: str) -> str:
-    """The URL without its password, fit for an error message."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    userinfo, _, hosts = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{userinfo.partition(':')[0]}:***@{hosts}"))
 
 
 def hosts_of(url: str, default_port: int) -> list[tuple[str, int]]:

@@ -73,15 +73,18 @@ def test_a_wrong_name_is_refused(name: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheme", "checks"),
-    [("redis", "is it running"), ("postgresql", "is it running|server")],
+    ("url", "checks"),
+    [
+        ("redis://user:secret@127.0.0.1:{port}/0", "is it running"),
+        ("redis://127.0.0.1:{port}/0?password=secret", "is it running"),
+        ("postgresql://user:secret@127.0.0.1:{port}/0", "is it running|server"),
+    ],
 )
-def test_where_no_server_is_the_error_says_what_to_check(scheme: str, checks: str) -> None:
+def test_where_no_server_is_the_error_says_what_to_check(url: str, checks: str) -> None:
     """At once, with the address and without the password."""
-    url = f"{scheme}://user:secret@127.0.0.1:{free_port()}/0"
 
     with pytest.raises(QueueUnavailable, match=checks) as caught:
-        open_queue(url)
+        open_queue(url.format(port=free_port()))
 
     assert "127.0.0.1" in str(caught.value)
     assert "secret" not in str(caught.value)

@@ -12,10 +12,9 @@ from allocator.queue.postgres.connecting import (
     explained,
     instant,
     integer,
-    masked,
     statements,
 )
-from allocator.queue.sessions import ConnectionLost
+from allocator.queue.sessions import ConnectionLost, masked
 
 WHERE = "postgresql://localhost/base"
 
