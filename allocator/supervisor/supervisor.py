@@ -96,6 +96,12 @@ class Supervisor:
                 raise ValueError(f"{name}: must be an integer of at least 0, not {value!r}")
         if workers + processes < 1:
             raise ValueError("workers, processes: at least one of them must be above 0")
+        for type, limit in (limits or {}).items():
+            if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+                raise ValueError(f"limits: that of {type!r} must be an integer of at least 0, not {limit!r}")
+        for type, backoff in (backoffs or {}).items():
+            if not isinstance(backoff, Backoff):
+                raise ValueError(f"backoffs: that of {type!r} must be a Backoff, not {backoff!r}")
         self.queue = queue
         # Found here too, so that a wrong name is told at once and not by every process.
         self._processors = resolve_all(processors)

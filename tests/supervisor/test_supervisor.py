@@ -334,6 +334,8 @@ def test_stats_tell_what_a_worker_is_at(eager_queue: Queue) -> None:
         ({"workers": -1}, "workers: must be an integer"),
         ({"processes": 1}, "module:function"),
         ({"timeout_s": 0}, "timeout_s"),
+        ({"limits": {"json": "2"}}, "limits: that of 'json' must be an integer of at least 0, not '2'"),
+        ({"backoffs": {"json": 2.0}}, "backoffs: that of 'json' must be a Backoff, not 2.0"),
     ],
 )
 def test_wrong_arguments_are_refused(eager_queue: Queue, options: dict[str, Any], text: str) -> None:
