@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from allocator.bench.chaos.__main__ import main
 from allocator.bench.chaos.body import draw_jobs
 from allocator.bench.chaos.sabotage import BUGS
 from allocator.bench.checker import Promise
@@ -78,3 +79,13 @@ def test_jobs_are_drawn_from_the_seed() -> None:
     """So that a run can be made again."""
     assert draw_jobs(100, 7, 1.0, 20) == draw_jobs(100, 7, 1.0, 20)
     assert draw_jobs(100, 7, 1.0, 20) != draw_jobs(100, 8, 1.0, 20)
+
+
+@pytest.mark.parametrize("option", ["--jobs", "--long-every", "--lease", "--drain"])
+def test_a_run_that_could_not_end_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the name of the option, before a server is started for it."""
+    with pytest.raises(SystemExit) as refused:
+        main([option, "0"])
+
+    assert refused.value.code == 2
+    assert f"{option} must be" in capsys.readouterr().err

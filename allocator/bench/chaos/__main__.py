@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("jobs", "kills", "long_every"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    for name in ("lease", "drain"):
+        if not 0 < getattr(options, name) < math.inf:
+            parser.error(f"--{name} must be a number of seconds above 0")
     if options.keep is not None and (options.keep / "trace").exists():
         parser.error(f"--keep {options.keep}: there is a run in it already")
 
