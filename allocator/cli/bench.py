@@ -30,6 +30,7 @@ from allocator.cli.failing import fail
 from allocator.cli.opening import open_record
 from allocator.cli.options import AsJson, StoreUrl, settings, utc
 from allocator.cli.series import series
+from allocator.cli.showing import shown
 
 if TYPE_CHECKING:
     # Imported where it is used: pandas and scipy take a second, and may not be installed.
@@ -116,12 +117,13 @@ def list_runs(runs: RunFolders = RUNS, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(listed))
         return
-    table = Table("run", "workload", "backend", "started (UTC)", "jobs", "verdict", title=f"runs in {runs}")
+    table = Table("run", "workload", "backend", "started (UTC)", "jobs", "verdict", title=shown(f"runs in {runs}"))
     for each in listed:
         started = utc(each["started_at"]) if "started_at" in each else ""
         jobs = f"{each['jobs']:,}" if "jobs" in each else ""
-        table.add_row(each["id"], each.get("workload", ""), each.get("backend", ""), started, jobs, each["verdict"])
-    Console().print(table if listed else f"no runs in {runs}")
+        cells = (each["id"], each.get("workload", ""), each.get("backend", ""), started, jobs, each["verdict"])
+        table.add_row(*map(shown, cells))
+    Console().print(table if listed else shown(f"no runs in {runs}"))
 
 
 @bench.command("show")

@@ -117,16 +117,17 @@ def press_ctrl_c(runs: Path, ended: threading.Event) -> None:
 )
 def test_runs_are_listed_with_those_that_are_damaged(name: str, text: str | None, runs: Path, kept: Run) -> None:
     """Newest first; a folder that holds no run, or one that was damaged, hides no other."""
-    damaged = Path(shutil.copytree(kept.folder, runs / "20990101T000000-broken")) / name
+    damaged = Path(shutil.copytree(kept.folder, runs / "[red]a")) / name
     damaged.unlink() if text is None else damaged.write_text(text, "utf-8")
 
     listed, shown = json.loads(bench("list", "--runs", runs, "--json").stdout), bench("list", "--runs", runs)
 
-    assert [each["id"] for each in listed] == ["20990101T000000-broken", kept.about.id]
+    assert [each["id"] for each in listed] == ["[red]a", kept.about.id]
     assert [each["verdict"] for each in listed] == ["damaged", "holds"]
     assert listed[0]["problem"]
     assert listed[1]["jobs"] == 50
     assert "damaged" in shown.stdout
+    assert "[red]a" in shown.stdout
     assert shown.exit_code == 0
 
 
