@@ -30,7 +30,7 @@ def list_dead(
     name: QueueName = settings.queue_name,
     type: OfType = None,
     error: WithError = None,
-    limit: Annotated[int, typer.Option(help="At most so many, oldest first.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", "-l", min=1, help="At most so many, oldest first.")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """

@@ -18,7 +18,7 @@ jobs = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="Jobs
 
 @jobs.command("show")
 def show_job(
-    job_id: Annotated[str, typer.Argument(metavar="ID")],
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="Of the job.")],
     store: StoreUrl = settings.store_url,
     as_json: AsJson = False,
 ) -> None:
