@@ -350,7 +350,10 @@ class Supervisor:
         with self._held_lock:
             for held in jobs:
                 if self._held.pop(held.lease.token, None) is not None:
-                    self._held_types[held.lease.job.type] -= 1
+                    type = held.lease.job.type
+                    self._held_types[type] -= 1
+                    if not self._held_types[type]:
+                        del self._held_types[type]
 
     def _may_fetch(self) -> bool:
         if self.failed or self._settler.stuck:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from allocator import Backoff, Lease, Queue
+from allocator.queue.inprocess import InProcessQueue
 from allocator.supervisor import Context, Events, GiveUp, Supervisor
 from tests.contract.builders import BOUND_S, Clients, a_job, counts, some_jobs
 
@@ -129,6 +130,17 @@ def test_an_unknown_type_ends_as_a_dead_letter(eager_queue: Queue) -> None:
     (letter,) = eager_queue.dead_letters()
     assert letter.error == "no processor for type 'film'; this supervisor has: json"
     assert eager_queue.counts() == counts(done=1, dead=1)
+
+
+def test_types_that_are_not_held_any_more_are_forgotten() -> None:
+    """Whoever may enqueue can think of any number of types, and must not fill the memory with them."""
+    with InProcessQueue() as queue:
+        queue.enqueue_many([a_job(type=f"type-{n}") for n in range(100)])
+
+        supervisor = drained(queue, {"json": lambda context: None})
+
+        assert queue.counts() == counts(dead=100)
+    assert len(supervisor._held_types) == 0
 
 
 def test_a_coroutine_is_a_processor(eager_queue: Queue) -> None:
