@@ -154,7 +154,8 @@ class Services:
         self._probe.enqueue(Job(type="probe"))
         lease = self._probe.dequeue(PROBE_S)
         if lease is None:
-            return f"a probe job that was enqueued did not come within {PROBE_S:g} s: is the queue paused?"
+            paused = f"is the queue {self._probe.name} paused, or its server too busy?"
+            return f"a probe job that was enqueued did not come within {PROBE_S:g} s: {paused}"
         self._probe.ack(lease)
         return None
 
