@@ -380,6 +380,18 @@ def test_a_job_that_lost_a_lease_comes_alone(queue: Queue, clock: ManualClock) -
     assert [lease.job.id for batch in batches for lease in batch if lease.lost_before] == ["suspect"]
 
 
+def test_a_suspect_is_told_by_its_lease(queue: Queue, clock: ManualClock) -> None:
+    """Whether it comes in a list or by itself, and whoever reaped it."""
+    queue.enqueue(a_job())
+    first = take(queue)
+    clock.advance(queue.lease_s)
+    queue.reap()
+
+    again = take(queue)
+
+    assert (first.lost_before, again.lost_before) == (False, True)
+
+
 def test_a_suspect_stays_one(queue: Queue, clock: ManualClock) -> None:
     """Release, retry and a second life after the dead letters do not wash it clean."""
     queue.enqueue_many([a_job(id="suspect"), a_job(id="b")])

@@ -92,7 +92,6 @@ class InProcessQueue(Queue):
                     break
                 leases.append(broker.lease(self.worker, now, expires_at))
                 if alone:
-                    leases[0].lost_before = True
                     break
             if leases and broker.ready_count:
                 broker.wake_one()

@@ -222,7 +222,10 @@ class Broker:
         job.id = job_id
         job.enqueued_at = entry.enqueued_at
         job.failed_count = failed = entry.failed_count
-        return Lease(job, failed + 1, token, expires_at, entry.due_at, now, worker)
+        lease = Lease(job, failed + 1, token, expires_at, entry.due_at, now, worker)
+        if entry._trouble is not None:
+            lease.lost_before = entry._trouble.lost_lease
+        return lease
 
     def held(self, lease: Lease, now: float) -> Entry | None:
         """The job of a lease that still stands."""
