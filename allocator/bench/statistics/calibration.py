@@ -10,12 +10,23 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
 from allocator.bench.statistics.intervals import LEVEL, percentile_interval
 from allocator.bench.statistics.percentiles import Values
 
 LEAST_COVERAGE, MOST_COVERAGE = 0.90, 0.98
-"""Outside of these a page may not say "95 %"."""
+"""An interval that covers the truth less or more often than this may not be called a 95 % interval."""
+
+FALSE_ALARM = 1e-4
+"""
+How likely at most the luck of the trials alone condemns an interval that keeps to these bounds.
+
+The count of covered trials is binomial, so the bounds are tested, and not compared with: an interval that covers 97 %,
+as that of a median does, is seen above 98 % in 2 of 100 calibrations of 1,000 trials, whatever is right with it. With
+this level 1,000 trials condemn 86.2 % and less, 99.5 % and more: that interval in 2 of 100,000,000, one of 85 % in 87
+of 100. 2,000 trials find all but 1 in 800 of the latter.
+"""
 
 
 @dataclass(frozen=True)
@@ -47,8 +58,10 @@ class Calibration:
 
     @property
     def level(self) -> float | None:
-        """What a page may call such an interval: 0.95, or None."""
-        return LEVEL if LEAST_COVERAGE <= self.coverage <= MOST_COVERAGE else None
+        """What a page may call such an interval: 0.95; or None, where its coverage cannot lie within the bounds."""
+        too_few = stats.binom.cdf(self.covered, self.trials, LEAST_COVERAGE)
+        too_many = stats.binom.sf(self.covered - 1, self.trials, MOST_COVERAGE)
+        return LEVEL if min(too_few, too_many) >= FALSE_ALARM else None
 
     def sentence(self) -> str:
         """For a page."""

@@ -41,6 +41,23 @@ def test_p99_over_runs_may_be_called_a_95_percent_interval(runs: int) -> None:
     assert found.level == 0.95, found.sentence()
 
 
+@pytest.mark.parametrize(
+    ("trials", "covered", "level"),
+    [
+        (1000, 862, None),
+        (1000, 863, 0.95),
+        (1000, 981, 0.95),
+        (1000, 994, 0.95),
+        (1000, 995, None),
+        (40, 24, None),
+        (40, 40, 0.95),
+    ],
+)
+def test_luck_does_not_condemn_an_interval(trials: int, covered: int, level: float | None) -> None:
+    """Only a coverage that the bounds of 90 and 98 % do not give once in 10,000 calibrations does."""
+    assert Calibration(0.8, 0.5, 5, 8000, trials, covered).level == level
+
+
 def test_a_bootstrap_over_the_jobs_of_one_run_may_not() -> None:
     """It is what the calibration must catch: jobs that wait behind each other are no sample."""
     rng = np.random.default_rng(12)
@@ -73,8 +90,9 @@ def test_medians_and_their_ratios_may_be_called_95_percent_intervals(runs: int) 
         medians += single.low <= middle <= single.high
         ratios += ratio.low <= 1.3 <= ratio.high
 
-    assert 0.90 <= medians / trials <= 0.98
-    assert 0.90 <= ratios / trials <= 0.98
+    for covered in (medians, ratios):
+        found = Calibration(0.0, 0.5, runs, 1, trials, covered)
+        assert found.level == 0.95, found.sentence()
 
 
 @pytest.mark.full
@@ -82,7 +100,11 @@ def test_medians_and_their_ratios_may_be_called_95_percent_intervals(runs: int) 
 @pytest.mark.parametrize("runs", [5, 10])
 @pytest.mark.parametrize(("utilisation", "jobs"), [(0.1, 1000), (0.5, 1000), (0.7, 3000), (0.8, 8000)])
 def test_every_run_of_a_hundred_relaxation_times(utilisation: float, jobs: int, runs: int, probability: float) -> None:
-    """Low and high utilisation, median and tail; so many trials that the coverage is known to half a percent or so."""
+    """
+    Low and high utilisation, median and tail; so many trials that the coverage is known to half a percent or so.
+
+    With other seeds than these a right method fails one of the sixteen in less than 2 of 1,000 cases, by FALSE_ALARM.
+    """
     found = calibrate(
         np.random.default_rng([21, runs, jobs]),
         runs=runs,
@@ -99,6 +121,6 @@ def test_every_run_of_a_hundred_relaxation_times(utilisation: float, jobs: int, 
 @pytest.mark.parametrize("runs", [5, 10])
 def test_runs_of_forty_relaxation_times_are_too_short(runs: int) -> None:
     """The bound is there for a reason: below it p99 may not be called so."""
-    found = calibrate(np.random.default_rng(22), runs=runs, jobs=1000, utilisation=0.7, trials=500)
+    found = calibrate(np.random.default_rng(22), runs=runs, jobs=1000, utilisation=0.7, trials=2000)
 
     assert found.level is None, found.sentence()
