@@ -122,6 +122,9 @@ class Workload(Model):
     delayed_share: Share = Field(1.0, description="Share of the jobs that are delayed.")
 
     producers: Annotated[Count, Field(le=64)] = Field(1, description="Processes that enqueue.")
+    together: Annotated[Count, Field(le=1000)] = Field(
+        1, description="Most jobs in one call, of those that are due by then: who has fallen behind catches up at once."
+    )
     workers: Workers = Workers()
     durability: Durability = Durability()
     faults: tuple[Fault, ...] = Field((), description="In the order of at_s.")
@@ -180,6 +183,8 @@ def _contradictions(workload: Workload) -> Iterator[tuple[str, str]]:
         yield "jobs", "either duration_s or jobs says when arrivals end; give one of them"
     if isinstance(arrival, Closed) and workload.jobs is None:
         yield "jobs", "a closed loop ends after so many jobs; give jobs instead of duration_s"
+    if isinstance(arrival, Closed) and workload.together > 1:
+        yield "together", "each client of a closed loop sends one job and waits for its end; leave it at 1"
     if isinstance(arrival, Ramp) and workload.duration_s is None:
         yield "duration_s", "a ramp rises over its duration; give duration_s instead of jobs"
     if workload.duration_s is None and workload.jobs is None and not isinstance(arrival, Trace):

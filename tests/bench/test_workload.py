@@ -146,6 +146,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("jobs", {"jobs": 0, "duration_s": None}),
     ("jobs", {"jobs": 10_000_001, "duration_s": None}),
     ("jobs", {"arrival": {"model": "closed", "clients": 2}}),
+    ("together", {"together": 0}),
+    ("together", {"together": 2, "arrival": {"model": "closed", "clients": 2}, "jobs": 5, "duration_s": None}),
     ("jobs", {"arrival": {"model": "trace", "file": "bursty.csv"}, "duration_s": None, "jobs": 3001}),
     ("warmup_s", {"warmup_s": -1}),
     ("warmup_s", {"warmup_s": 60}),

@@ -174,6 +174,7 @@ class Execution:
             options(workload, self._folder / PLAN),
             prefix=self._prefix,
             producers=workload.producers,
+            together=workload.together,
             clients=arrival.clients if isinstance(arrival, Closed) else 0,
             store=store,
         )

@@ -201,6 +201,20 @@ def test_a_closed_loop_has_no_more_jobs_than_clients(tmp_path: Path) -> None:
     assert made.summary.drain_per_s is not None
 
 
+@pytest.mark.parametrize("together", [1, 8])
+def test_jobs_that_are_due_together_may_be_sent_in_one_call(together: int, tmp_path: Path) -> None:
+    """So that nothing of an arrival rate is lost to a producer that has fallen behind; each in its own by default."""
+    made = run(
+        small(arrival={"model": "constant", "rate_per_s": 1e6}, duration_s=None, jobs=64, together=together),
+        folder=tmp_path,
+    )
+
+    began, replied_before = made.jobs["enqueue_started_at"], made.jobs["enqueued_at"].shift(1)
+    calls = 1 + (began > replied_before).sum()
+    assert made.holds
+    assert calls == 64 if together == 1 else 64 / together <= calls < 64
+
+
 def test_retries_and_dead_letters_are_made_as_specified(tmp_path: Path) -> None:
     """Poisoned jobs fail three times, 0.1 and 0.2 seconds apart, and are dead; others fail once and are done."""
     made = run(small(failure={"p_poison": 0.2, "first_k": 1}, duration_s=0.5, seed=3), folder=tmp_path)
