@@ -50,7 +50,11 @@ class LeaseKeeper(threading.Thread):
             for held in self._held():
                 if held.started and not held.abandoned and now >= held.overdue_at:
                     held.abandoned = True
-                    self._overdue(held)
+                    try:
+                        self._overdue(held)
+                    except Exception:
+                        # Whatever it is: without this thread every lease would be lost.
+                        log.exception("job %s is over its timeout, and its worker was not replaced", held.lease.job.id)
             if now >= extend_at:
                 extend_at = now + every_s
                 self._extend()

@@ -403,7 +403,10 @@ class Supervisor:
             self._replace(worker)
 
     def _replace(self, worker: ThreadWorker) -> None:
-        if not self.stopping.is_set():
+        if self.stopping.is_set():
+            return
+        # It may have died just when it was given up, and have been replaced for that.
+        with suppress(ValueError):
             self._workers.remove(worker)
             self._count_restart()
             self._add_worker()
