@@ -159,13 +159,17 @@ def export_run(
     Examples: `allocator bench export 20260131 -o exported`
     """
     made = _find(run, runs)
+    guarded(lambda: _export(made, out))
+    print(out)
+
+
+def _export(made: "Run", out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in ("jobs", "attempts", "backlog"):
         getattr(made, name).to_csv(out / f"{name}.csv", index=False)
     shutil.copyfile(made.folder / "workload.yaml", out / "workload.yaml")
     about = json.loads((made.folder / "run.json").read_text("utf-8"))
     (out / "run.json").write_text(json.dumps({"about": about, **made.computed()}, indent=1) + "\n", "utf-8")
-    print(out)
 
 
 def _passed_on(name: str, help: str) -> Callable[[Callable[[typer.Context], None]], Callable[[typer.Context], None]]:

@@ -183,6 +183,11 @@ def test_a_run_is_exported_as_csv_and_json(runs: Path, kept: Run, tmp_path: Path
     assert told["about"]["id"] == kept.about.id
     assert told["verdict"] == "holds"
 
+    again = bench("export", kept.about.id, "--runs", runs, "-o", tmp_path / "out" / "jobs.csv")
+
+    assert again.exit_code == 2
+    assert "jobs.csv" in again.stderr
+
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
