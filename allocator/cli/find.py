@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from allocator.cli.failing import fail
 from allocator.cli.options import AsJson, seconds
 from allocator.cli.remote import DEFAULT_SERVER, OBJECTS, ApiKey, ServerUrl, ask, connect
 from allocator.cli.showing import shown
@@ -61,7 +62,11 @@ def _instant(text: str) -> str:
     try:
         when = datetime.fromisoformat(text)
     except ValueError:
-        return datetime.fromtimestamp(time.time() - seconds("--since", text), UTC).isoformat()
+        age_s = seconds("--since", text)
+        try:
+            return datetime.fromtimestamp(time.time() - age_s, UTC).isoformat()
+        except (ValueError, OverflowError, OSError):
+            fail(f"--since: {text!r} is longer ago than there are dates")
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).isoformat()
 
 

@@ -122,6 +122,7 @@ def test_a_dry_run_asks_no_server(tmp_path: Path) -> None:
         (["find", "x", "--server", "ftp://x"], "no address of a server"),
         (["find", "x", "--key", "k\u00f6y"], "--key"),
         (["find", "x", "--since", "yesterday"], "is no age"),
+        (["find", "x", "--since", "999999w"], "longer ago than there are dates"),
         (["get", "x", "-o", "."], "is a folder"),
         (["get", "x", "-o", __file__], "is there already"),
     ],
