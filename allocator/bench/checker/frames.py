@@ -36,13 +36,20 @@ def in_parts(
     for frame, place in zip(frames, places, strict=True):
         shared = place.filter(pa.array(_is_shared(frame["token"]))).drop_null()
         part[shared.to_numpy()] = 0
-    parts_of = [np.append(part, 0)[place.fill_null(len(jobs)).to_numpy()] for place in places]
+    parts_of = [part, *(np.append(part, 0)[place.fill_null(len(jobs)).to_numpy()] for place in places)]
     # The look-ups took more than any part will.
     del ids, places
     pa.default_memory_pool().release_unused()
-    for number in range(max(1, -(-len(jobs) // size))):
-        of_attempts, *of_stored = (frame[of == number] for frame, of in zip(frames, parts_of, strict=True))
-        yield jobs[part == number], of_attempts, of_stored[0] if of_stored else None
+    count = max(1, -(-len(jobs) // size))
+    pieces = (_split(frame, part_of, count) for frame, part_of in zip([jobs, *frames], parts_of, strict=True))
+    for of_jobs, of_attempts, *of_stored in zip(*pieces, strict=True):
+        yield of_jobs, of_attempts, of_stored[0] if of_stored else None
+
+
+def _split(frame: pd.DataFrame, part_of: np.ndarray, count: int) -> Iterator[pd.DataFrame]:
+    order = np.argsort(part_of, kind="stable")
+    for rows in np.split(order, np.searchsorted(part_of[order], range(1, count))):
+        yield frame.take(rows)
 
 
 def _is_shared(tokens: "pd.Series[str]") -> np.ndarray:
