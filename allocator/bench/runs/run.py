@@ -186,10 +186,10 @@ class Run:
     def _judged_rows(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Jobs and attempts as they were read already, or else with no more columns than are judged."""
         jobs, attempts = (self.__dict__.get(name) for name in JUDGED)
-        return self._few[0] if jobs is None else jobs, self._few[1] if attempts is None else attempts
+        return self._narrow[0] if jobs is None else jobs, self._narrow[1] if attempts is None else attempts
 
     @cached_property
-    def _few(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def _narrow(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         jobs, attempts = (self._frame(name, list(columns)) for name, columns in JUDGED.items())
         return jobs, attempts
 
