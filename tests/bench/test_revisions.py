@@ -18,7 +18,7 @@ from allocator.report.results import Results, read_results
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("allocator", "notebooks", "pyproject.toml", "requirements.lock")
 
-PAUSE_S = 0.0003
+PAUSE_S = 0.0001
 SLOW = f"""
 
 def _slowly(self, job, **options):
@@ -128,7 +128,7 @@ def a_report(repository: Path, folder: Path, commit: str, baseline: str) -> tupl
         capture_output=True,
         text=True,
         check=False,
-        timeout=1200,
+        timeout=1800,
     )
     (report,) = (each for each in (clone / "reports").iterdir() if each.is_dir())
     return made.returncode, read_results(report)
