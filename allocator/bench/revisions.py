@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allocator.bench.runs.execution import Progress
-from allocator.bench.runs.run import NoRun, Run
+from allocator.bench.runs.run import WORKLOAD, NoRun, Run
 from allocator.bench.workload import Workload
 from allocator.domain.errors import AllocatorError
 
@@ -88,14 +88,16 @@ class Revision:
         with tempfile.TemporaryDirectory(prefix="allocator-") as own:
             # Away from any checkout: `python -m` looks for the package where it is started first.
             document = Path(own) / f"{workload.name}.yaml"
-            document.write_text(workload.to_yaml(), "utf-8")
+            document.write_text(workload.to_yaml(defaults=False), "utf-8")
             order = ["bench", "run", str(document), "--backend", backend, "--runs", str(folder.resolve()), "--json"]
             made = self._python(["-m", "allocator.cli", *order], Path(own))
         try:
             if made.returncode not in MADE:
                 raise ValueError(f"exit status {made.returncode}: {_end_of(made.stderr)}")
             run = Run(Path(json.loads(made.stdout)["folder"]))
-            run.write_figures()
+            if run.workload != workload:
+                raise ValueError(f"it made it another one, {run.folder / WORKLOAD}: its defaults are others")
+            run.adopt()
         except (NoRun, ValueError, LookupError, TypeError) as error:
             raise NoRevision(f"{self.name} could not run the workload {workload.name} on {backend}: {error}") from error
         say(Progress("judging", len(run.jobs), run.summary.states.get("done", 0), len(run.jobs)))

@@ -160,9 +160,16 @@ class Workload(Model):
             raise InvalidWorkload("workload", f"must be a mapping of fields, not {document!r:.200}{hint}")
         return cls.model_validate(document)
 
-    def to_yaml(self) -> str:
-        """All fields, defaults too, in the order of this class: `from_yaml` gives an equal workload."""
-        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+    def to_yaml(self, *, defaults: bool = True) -> str:
+        """
+        Its fields, in the order of this class: `from_yaml` gives an equal workload.
+
+        Args:
+            defaults: Write also what is as it would be anyway; an older version may not know of all that.
+        """
+        document, others = self.model_dump(mode="json"), self.model_dump(exclude_defaults=True)
+        written = document if defaults else {name: document[name] for name in others}
+        text: str = yaml.safe_dump(written, sort_keys=False, allow_unicode=True, width=120)
         return text
 
     def changed(self, **fields: Any) -> "Workload":

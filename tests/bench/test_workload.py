@@ -88,6 +88,7 @@ def test_yaml_gives_back_the_same_workload(document: dict[str, Any]) -> None:
 
     assert again == workload
     assert again.hash == workload.hash
+    assert Workload.from_yaml(workload.to_yaml(defaults=False)) == workload
 
 
 def test_a_workload_is_read_from_a_file(tmp_path: Path) -> None:

@@ -119,11 +119,17 @@ class Run:
             about.sha256[f"{name}.parquet"] = _sha256(folder / f"{name}.parquet")
         (folder / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(about)))
         run = cls(folder)
-        run.write_figures()
+        run._write_figures()
         return run
 
-    def write_figures(self) -> None:
-        """Keep what follows from the rows, computed by this code."""
+    def adopt(self) -> None:
+        """Write what another version of this code has written as this one does, all but the rows."""
+        self.about.workload_hash = self.workload.hash
+        (self.folder / WORKLOAD).write_text(self.workload.to_yaml(), "utf-8")
+        (self.folder / ABOUT).write_bytes(msgspec.json.format(msgspec.json.encode(self.about)))
+        self._write_figures()
+
+    def _write_figures(self) -> None:
         (self.folder / FIGURES).write_text(json.dumps(self.computed(), indent=1, allow_nan=False) + "\n", "utf-8")
 
     @cached_property
