@@ -42,7 +42,11 @@ def from_plan(options: dict[str, Any]) -> Callable[[int], Job]:
     # Not `read_table`, nor `to_numpy` below: they import pandas.
     from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
 
-    table = ParquetFile(options["plan"]).read()
+    return from_table(ParquetFile(options["plan"]).read(), options)
+
+
+def from_table(table: Any, options: dict[str, Any]) -> Callable[[int], Job]:
+    """The same of a plan that is no file: an Arrow table with the columns of `draw_jobs`."""
     names, types = _texts(table["type"])
     words, fates = _texts(table["fates"])
     ends = [[options["fates"][letter] for letter in word] for word in words]

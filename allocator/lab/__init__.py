@@ -1,0 +1,5 @@
+"""The lab: operate the system live in JupyterLab, `Lab().show()`."""
+
+from allocator.lab.lab import Lab
+
+__all__ = ["Lab"]

@@ -1,0 +1,61 @@
+"""What was done in a session, each with its time, so that it can be shown, and written down for a machine to repeat."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+from allocator.lab.settings import Settings
+
+TOGETHER_S = 1.0
+"""Settings that change so soon after each other are one step: a slider passes many on its way."""
+
+
+@dataclass(frozen=True)
+class Action:
+    """
+    One thing that was done.
+
+    Args:
+        at_s: Seconds since the session began.
+        kind: settings; kill, pause, resume, add or remove of a worker; pause, resume, restart or flushall of the
+            server; put back or purge of dead letters.
+        told: The same in words.
+        number: Of the worker.
+        settings: From then on.
+    """
+
+    at_s: float
+    kind: str
+    told: str
+    number: int | None = None
+    settings: Settings | None = None
+
+
+class Log:
+    """Of a session. Thread-safe."""
+
+    def __init__(self, settings: Settings, workers: int) -> None:
+        self.began_at = time.monotonic()
+        self.settings, self.workers = settings, workers
+        """Those with which it began."""
+        self._lock = threading.Lock()
+        self._actions: list[Action] = []
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since the session began."""
+        return time.monotonic() - self.began_at
+
+    @property
+    def actions(self) -> list[Action]:
+        """All of them so far, in order; a copy."""
+        with self._lock:
+            return list(self._actions)
+
+    def note(self, kind: str, told: str, number: int | None = None, settings: Settings | None = None) -> None:
+        """It was done just now."""
+        with self._lock:
+            last = self._actions[-1] if self._actions else None
+            if settings is not None and last is not None and last.kind == kind and self.now_s - last.at_s < TOGETHER_S:
+                self._actions.pop()
+            self._actions.append(Action(self.now_s, kind, told, number, settings))
