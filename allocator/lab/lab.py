@@ -2,18 +2,22 @@
 
 import atexit
 import threading
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 from IPython.display import display
 
+from allocator.lab.attached import Attached
 from allocator.lab.panels.acting import Acting
+from allocator.lab.panels.letters import LettersPanel
 from allocator.lab.panels.live import LivePanel
 from allocator.lab.panels.looks import STYLE
+from allocator.lab.panels.workers import WorkersPanel
 from allocator.lab.panels.workload import WorkloadPanel
 from allocator.lab.reading import INTERVAL_S
 from allocator.lab.session import Session
 from allocator.lab.settings import Settings
+from allocator.queue.base import Queue
 
 
 class Lab:
@@ -24,22 +28,39 @@ class Lab:
     and with the kernel.
 
     Args:
+        url: Of a queue that is in use elsewhere, to look at that one: there is no load then, and nothing to kill.
+        name: Of that queue.
+        write: Whether dead letters of that queue may be put back and purged.
         backend: The one that is chosen at first: redis or postgres.
+    Raises:
+        QueueUnavailable: The server of `url` could not be reached.
+        ValueError: There is no such backend.
     """
 
     _shown: ClassVar["Lab | None"] = None
 
-    def __init__(self, *, backend: str = "redis") -> None:
+    def __init__(
+        self, url: str | None = None, *, name: str = "default", write: bool = False, backend: str = "redis"
+    ) -> None:
         self.session: Session | None = None
-        self._ending = threading.Event()
+        self._attached = None if url is None else Attached(url, name)
+        self._ending, self._refreshing = threading.Event(), threading.RLock()
         self._acting = Acting(self._refresh)
-        self._live = LivePanel()
-        self._workload = WorkloadPanel(self._acting, backend, self.start, self.stop, lambda: self.session)
-        self.box = widgets.VBox([
-            widgets.HTML(STYLE), self._acting.told, self._acting.problem, self._workload.box, self._live.box
-        ])  # fmt: skip
+        self._said = ""
+        self.live = LivePanel()
+        self.letters = LettersPanel(self._acting, lambda: self._queue, write or url is None, self._note)
+        self.workload = self.workers = None
+        parts: list[Any] = [widgets.HTML(STYLE), self._acting.told, self._acting.problem]
+        if self._attached is None:
+            self.workload = WorkloadPanel(self._acting, backend, self.start, self.stop, lambda: self.session)
+            self.workers = WorkersPanel(self._acting, lambda: self.session)
+            parts += [self.workload.box, self.live.box, self.workers.box, self.letters.box]
+        else:
+            self._acting.say(f"attached to {self._attached.queue.identity}, " + ("may write" if write else "read only"))
+            parts += [self.live.box, self.letters.box]
+        self.box = widgets.VBox(parts)
         self.box.add_class("allocator-lab")
-        self._ticker = threading.Thread(target=self._tick, name="lab-ticker", daemon=True)
+        self._ticker = threading.Thread(target=self._tick_on, name="lab-ticker", daemon=True)
 
     def show(self) -> None:
         """Show the panels below the cell; a lab that was shown before is closed."""
@@ -60,7 +81,7 @@ class Lab:
         session, self.session = self.session, None
         if session is not None:
             session.close()
-        return "stopped"
+        return "stopped: load, workers and server have ended"
 
     def close(self) -> None:
         """End everything. Idempotent."""
@@ -68,17 +89,39 @@ class Lab:
         self._ending.set()
         self._acting.stop()
         self.stop()
+        if self._attached is not None:
+            self._attached.close()
+
+    def tick(self) -> None:
+        """Look once, and show it; what fails is shown too."""
+        watched = self.session or self._attached
+        try:
+            if watched is not None:
+                self.live.tick(watched.reader)
+            if self.session is not None and self.session.crew.problem != self._said:
+                self._said = self.session.crew.problem
+                self._acting.fail(self._said)
+            self._refresh()
+        except Exception as error:
+            self._acting.fail(error)
+
+    @property
+    def _queue(self) -> Queue | None:
+        watched = self.session or self._attached
+        return None if watched is None else watched.queue
+
+    def _note(self, kind: str, told: str) -> None:
+        if self.session is not None:
+            self.session.log.note(kind, told)
 
     def _refresh(self) -> None:
-        self._workload.refresh()
+        with self._refreshing:
+            if self.workload is not None and self.workers is not None:
+                self.workload.refresh()
+                self.workers.refresh()
+            watched = self.session or self._attached
+            self.letters.refresh(None if watched is None else watched.reader.latest.dead)
 
-    def _tick(self) -> None:
+    def _tick_on(self) -> None:
         while not self._ending.wait(INTERVAL_S):
-            session = self.session
-            if session is None:
-                continue
-            try:
-                self._live.tick(session.reader)
-                self._refresh()
-            except Exception as error:
-                self._acting.fail(error)
+            self.tick()

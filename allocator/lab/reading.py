@@ -96,6 +96,11 @@ class Reader:
         self._before: deque[tuple[float, Mapping[str, int]]] = deque(maxlen=round(RATE_S / INTERVAL_S))
         self.readings: deque[Reading] = deque(maxlen=1 + round(KEPT_S / INTERVAL_S))
 
+    @property
+    def latest(self) -> Reading:
+        """The last one; before there is any, one that knows nothing."""
+        return self.readings[-1] if self.readings else Reading(0.0)
+
     def look(self) -> Reading:
         """How it stands now; for one thread, twice a second."""
         at, counts = time.monotonic(), self._counts.latest

@@ -44,17 +44,23 @@ class Acting:
 
     def on_change(self, widget: Any, deed: Callable[[Any], object]) -> None:
         """Let a control do it with each new value of it, at once."""
-        widget.observe(lambda change: self.guard(lambda: deed(change["new"])), names="value")
 
-    def guard(self, deed: Callable[[], object]) -> bool:
-        """Do it now; whether it went well. What went wrong is shown."""
+        def act(change: Any) -> None:
+            self.clear()
+            self.guard(lambda: deed(change["new"]))
+
+        widget.observe(act, names="value")
+
+    def quietly(self, deed: Callable[[], object]) -> None:
+        """Do it after what is being done, and say nothing of it unless it fails."""
+        self._thread.submit(lambda: self.guard(deed))
+
+    def guard(self, deed: Callable[[], object]) -> None:
+        """Do it now, and show what went wrong."""
         try:
             deed()
         except Exception as error:
             self.fail(error)
-            return False
-        self.clear()
-        return True
 
     def fail(self, error: BaseException | str) -> None:
         """Show what went wrong."""

@@ -16,10 +16,11 @@ STYLE = """<style>
 .allocator-lab-numbers > div { min-width: 84px; }
 .allocator-lab-numbers span { color: var(--jp-ui-font-color2); font-size: 12px; }
 .allocator-lab-numbers output { display: block; font-size: 17px; font-variant-numeric: tabular-nums; }
+.allocator-lab-line { display: flex; font-variant-numeric: tabular-nums; }
+.allocator-lab-line span { width: 96px; }
+.allocator-lab-heading { color: var(--jp-ui-font-color2); font-size: 12px; }
 .allocator-lab [role=alert] { border-left: 4px solid var(--jp-error-color1); padding: 6px 10px; white-space: pre-wrap;
   overflow-wrap: anywhere; background: var(--jp-layout-color2); }
-.allocator-lab table { border-collapse: collapse; }
-.allocator-lab td, .allocator-lab th { padding: 2px 12px 2px 0; text-align: left; white-space: nowrap; }
 .allocator-lab pre { color: var(--jp-ui-font-color1); background: var(--jp-layout-color2); padding: 8px; overflow: auto;
   max-height: 260px; margin: 4px 0; font-size: 12px; }
 </style>"""
@@ -32,6 +33,13 @@ def panel(name: str, told: str, children: Iterable[Any]) -> Any:
     box.add_class("allocator-lab-panel")
     box.add_class(f"allocator-lab-{name.lower().replace(' ', '-')}")
     return box
+
+
+def columns(cells: Iterable[str], heading: bool = False) -> str:
+    """A line of a list, in columns of one width; the next line's stand below them."""
+    kind = " allocator-lab-heading" if heading else ""
+    texts = "".join(f"<span>{html.escape(cell)}</span>" for cell in cells)
+    return f'<div class="allocator-lab-line{kind}">{texts}</div>'
 
 
 def numbers(entries: Sequence[tuple[str, str, str, str]]) -> str:
