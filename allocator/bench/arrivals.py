@@ -1,7 +1,7 @@
 """
 When jobs arrive: the intended instants of each model, made before the run.
 
-The three random models are one Poisson process of rate 1, each read on a clock of its own: the inverse of the expected
+The four random models are one Poisson process of rate 1, each read on a clock of its own: the inverse of the expected
 number of arrivals until t (Çinlar, Introduction to Stochastic Processes, 1975, on non-stationary Poisson processes). So
 the same seed gives the same bursts of luck at every rate.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from allocator.bench.errors import InvalidWorkload
-from allocator.bench.models import Count, Factor, Model, Numbers, Rate, RateFromZero, SomeSeconds
+from allocator.bench.models import Count, Factor, Model, Numbers, Rate, RateFromZero, Seconds, SomeSeconds
 from allocator.bench.trace import read_trace
 
 MAX_JOBS = 10_000_000
@@ -121,6 +121,38 @@ class Ramp(Model):
         return np.maximum.accumulate(2 * arrived / (low + np.sqrt(under_root)))
 
 
+class RateStep(Model):
+    """From an instant on, a rate."""
+
+    at_s: Seconds
+    rate_per_s: RateFromZero
+
+
+class Steps(Model):
+    """Poisson at a rate that changes at instants, the first of them 0: what a hand on a slider does."""
+
+    OPEN: ClassVar[bool] = True
+    model: Literal["steps"] = "steps"
+    rates: Annotated[tuple[RateStep, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Steps":
+        at = [step.at_s for step in self.rates]
+        if at[0] != 0 or sorted(set(at)) != at:
+            raise ValueError(f"the instants of rates must begin with 0 and ascend, not {at}")
+        return self
+
+    def instants(self, stream: np.random.Generator, duration_s: float | None, jobs: int | None) -> Numbers:
+        """See Schedule. Over `duration_s`, which steps need."""
+        assert duration_s is not None
+        ends = np.array([step.at_s for step in self.rates if step.at_s < duration_s] + [duration_s])
+        rates = [step.rate_per_s for step in self.rates][: len(ends) - 1]
+        expected = np.concatenate([[0.0], np.cumsum(rates * np.diff(ends))])
+        arrived = _unit_poisson(stream, float(expected[-1]), None, "arrival.rates")
+        at: Numbers = np.interp(arrived, expected, ends)
+        return at
+
+
 class Trace(Model):
     """The replay of recorded arrivals; see `read_trace` for the file. The whole trace, unless less is asked for."""
 
@@ -136,7 +168,7 @@ class Trace(Model):
 
 
 Arrival: TypeAlias = Annotated[
-    Closed | Constant | Poisson | OnOff | Ramp | Trace,
+    Closed | Constant | Poisson | OnOff | Ramp | Steps | Trace,
     Field(discriminator="model"),
 ]
 

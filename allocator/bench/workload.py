@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
-from allocator.bench.arrivals import Arrival, Closed, Ramp, Trace
+from allocator.bench.arrivals import Arrival, Closed, Ramp, Steps, Trace
 from allocator.bench.distributions import ConstantBytes, ConstantSeconds, Durations, Sizes
 from allocator.bench.documents import read_yaml
 from allocator.bench.errors import InvalidWorkload
@@ -194,6 +194,8 @@ def _contradictions(workload: Workload) -> Iterator[tuple[str, str]]:
         yield "together", "each client of a closed loop sends one job and waits for its end; leave it at 1"
     if isinstance(arrival, Ramp) and workload.duration_s is None:
         yield "duration_s", "a ramp rises over its duration; give duration_s instead of jobs"
+    if isinstance(arrival, Steps) and workload.duration_s is None:
+        yield "duration_s", "steps go by instants, not by jobs; give duration_s instead of jobs"
     if workload.duration_s is None and workload.jobs is None and not isinstance(arrival, Trace):
         yield "duration_s", "arrivals would never end; give duration_s or jobs"
     if workload.duration_s is not None and workload.warmup_s >= workload.duration_s:

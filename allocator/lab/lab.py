@@ -2,6 +2,8 @@
 
 import atexit
 import threading
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, ClassVar
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
@@ -12,12 +14,16 @@ from allocator.lab.panels.acting import Acting
 from allocator.lab.panels.letters import LettersPanel
 from allocator.lab.panels.live import LivePanel
 from allocator.lab.panels.looks import STYLE
+from allocator.lab.panels.record import ACTIONS, RecordPanel
 from allocator.lab.panels.workers import WorkersPanel
 from allocator.lab.panels.workload import WorkloadPanel
 from allocator.lab.reading import INTERVAL_S
+from allocator.lab.recording import Recording
+from allocator.lab.replay import left_out, replayed, settings_workload, written
 from allocator.lab.session import Session
 from allocator.lab.settings import Settings
 from allocator.queue.base import Queue
+from allocator.report.artefacts import reports_folder
 
 
 class Lab:
@@ -43,18 +49,24 @@ class Lab:
         self, url: str | None = None, *, name: str = "default", write: bool = False, backend: str = "redis"
     ) -> None:
         self.session: Session | None = None
+        self.recording: Recording | None = None
+        self._last: Session | None = None
+        """The session that runs, or that ran last: what was done in it can still be exported."""
         self._attached = None if url is None else Attached(url, name)
         self._ending, self._refreshing = threading.Event(), threading.RLock()
         self._acting = Acting(self._refresh)
-        self._said = ""
+        self._said, self._records = "", False
         self.live = LivePanel()
         self.letters = LettersPanel(self._acting, lambda: self._queue, write or url is None, self._note)
-        self.workload = self.workers = None
+        self.workload = self.workers = self.record = None
         parts: list[Any] = [widgets.HTML(STYLE), self._acting.told, self._acting.problem]
         if self._attached is None:
             self.workload = WorkloadPanel(self._acting, backend, self.start, self.stop, lambda: self.session)
             self.workers = WorkersPanel(self._acting, lambda: self.session)
-            parts += [self.workload.box, self.live.box, self.workers.box, self.letters.box]
+            self.record = RecordPanel(
+                self._acting, self.start_recording, lambda: self.recording, self.export, lambda: self._last is not None
+            )
+            parts += [self.workload.box, self.live.box, self.workers.box, self.letters.box, self.record.box]
         else:
             self._acting.say(f"attached to {self._attached.queue.identity}, " + ("may write" if write else "read only"))
             parts += [self.live.box, self.letters.box]
@@ -73,7 +85,7 @@ class Lab:
 
     def start(self, backend: str, settings: Settings, workers: int) -> str:
         """Start a session; gives what to tell. Raises what `Session` raises."""
-        self.session = Session(backend, settings, workers)
+        self.session = self._last = Session(backend, settings, workers)
         return f"running on {self.session.server.describe()}"
 
     def stop(self) -> str:
@@ -83,10 +95,45 @@ class Lab:
             session.close()
         return "stopped: load, workers and server have ended"
 
+    def start_recording(self, what: str, seconds: float) -> None:
+        """
+        Record a run beside the session, which rests meanwhile.
+
+        Args:
+            what: `settings`, for so many seconds, or `actions`: what was done in the session.
+        Raises:
+            InvalidWorkload: Nothing would arrive.
+        """
+        assert self.workload is not None
+        session = self.session
+        if what == ACTIONS:
+            assert self._last is not None
+            workload, place = replayed(self._last.log), self._last.place
+        else:
+            workload = settings_workload(self.workload.settings, seconds, self.workload.worker_count)
+            place = self.workload.backend if session is None else session.place
+        self.recording = Recording(workload, place, reports_folder() / "runs")
+        self._records = True
+        self.live.say("Not drawn while a run is recorded: it would take part of a core from what is measured.")
+        if session is not None:
+            session.rest()
+
+    def export(self) -> tuple[Path, str]:
+        """Write what was done as a workload; gives the file, and its text. Raises InvalidWorkload: nothing arrived."""
+        assert self._last is not None
+        log = self._last.log
+        text = written(replayed(log), left_out(log))
+        path = reports_folder() / f"lab-{datetime.now(UTC):%Y%m%dT%H%M%S}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        return path, text
+
     def close(self) -> None:
         """End everything. Idempotent."""
         atexit.unregister(self.close)
         self._ending.set()
+        if self.recording is not None:
+            self.recording.close()
         self._acting.stop()
         self.stop()
         if self._attached is not None:
@@ -96,7 +143,9 @@ class Lab:
         """Look once, and show it; what fails is shown too."""
         watched = self.session or self._attached
         try:
-            if watched is not None:
+            if self._records:
+                self._look_at_recording()
+            elif watched is not None:
                 self.live.tick(watched.reader)
             if self.session is not None and self.session.crew.problem != self._said:
                 self._said = self.session.crew.problem
@@ -104,6 +153,14 @@ class Lab:
             self._refresh()
         except Exception as error:
             self._acting.fail(error)
+
+    def _look_at_recording(self) -> None:
+        if self.recording is not None and not self.recording.is_over:
+            return
+        self._records = False
+        self.live.say("")
+        if self.session is not None and self.session.resting:
+            self.session.go_on()
 
     @property
     def _queue(self) -> Queue | None:
@@ -119,6 +176,8 @@ class Lab:
             if self.workload is not None and self.workers is not None:
                 self.workload.refresh()
                 self.workers.refresh()
+            if self.record is not None:
+                self.record.refresh()
             watched = self.session or self._attached
             self.letters.refresh(None if watched is None else watched.reader.latest.dead)
 

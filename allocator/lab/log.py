@@ -38,13 +38,18 @@ class Log:
         self.began_at = time.monotonic()
         self.settings, self.workers = settings, workers
         """Those with which it began."""
+        self._ended_at: float | None = None
         self._lock = threading.Lock()
         self._actions: list[Action] = []
 
     @property
     def now_s(self) -> float:
-        """Seconds since the session began."""
-        return time.monotonic() - self.began_at
+        """Seconds since the session began; once it is over, how long it took."""
+        return (self._ended_at or time.monotonic()) - self.began_at
+
+    def end(self) -> None:
+        """The session is over."""
+        self._ended_at = time.monotonic()
 
     @property
     def actions(self) -> list[Action]:

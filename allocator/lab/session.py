@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import redis
 
 from allocator.bench.scratch import scratch_name
@@ -81,7 +82,7 @@ class Session:
         self.backend = backend
         self.settings = settings or Settings()
         self.settings.check()
-        self.server_paused = False
+        self.server_paused = self.resting = self._closed = False
         with ExitStack() as stack:
             self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="allocator-lab-")))
             self.server = stack.enter_context(_server(backend))
@@ -107,6 +108,9 @@ class Session:
     def close(self) -> None:
         """End everything; at most some seconds. Idempotent."""
         atexit.unregister(self.close)
+        if not self._closed:
+            self._closed = True
+            self.log.end()
         if self.server_paused:
             self.resume_server()
         self._stack.close()
@@ -123,8 +127,21 @@ class Session:
         settings.check()
         if told := settings.told_since(self.settings):
             self.settings = settings
-            self.crew.change(settings)
+            if not self.resting:
+                self.crew.change(settings)
             self.log.note("settings", told, settings=settings)
+
+    def rest(self) -> None:
+        """Let nothing arrive and nobody begin a job, so that what is measured beside it has the machine for itself."""
+        self.resting = True
+        self.crew.change(msgspec.structs.replace(self.settings, rate_per_s=0.0))
+        self.queue.pause()
+
+    def go_on(self) -> None:
+        """As before `rest`."""
+        self.queue.resume()
+        self.resting = False
+        self.crew.change(self.settings)
 
     # The workers
 
@@ -132,6 +149,11 @@ class Session:
         """A row each, by number."""
         counted = dict(tallies.tallies(self._folder))
         return [_row(number, worker, counted) for number, worker in sorted(self.crew.workers.items())]
+
+    @property
+    def place(self) -> str:
+        """The backend, as `allocator.bench.runs.run` takes it: a server of a run's own, where there can be one."""
+        return self.backend if self.server.owned else self.server.url
 
     @property
     def worker_count(self) -> int:

@@ -77,8 +77,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def told_since(self, before: "Settings") -> str:
         """What is other than before, in words; empty where nothing is."""
-        names = [name for name in self.__struct_fields__ if getattr(self, name) != getattr(before, name)]
-        return ", ".join(f"{name} = {getattr(self, name)}" for name in names)
+        return ", ".join(f"{name} = {getattr(self, name)}" for name in self.changed_since(before))
+
+    def changed_since(self, before: "Settings") -> list[str]:
+        """The names of those that are other than before."""
+        return [name for name in self.__struct_fields__ if getattr(self, name) != getattr(before, name)]
 
     def check(self) -> None:
         """Raises InvalidWorkload, which names the field that is out of range."""

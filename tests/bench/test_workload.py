@@ -126,6 +126,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("arrival.on_rate_per_s", {"arrival": {"model": "onoff", "on_s": 1, "off_s": 1, "on_rate_per_s": 0}}),
     ("arrival.off_s", {"arrival": {"model": "onoff", "on_s": 1, "off_s": -1, "on_rate_per_s": 1}}),
     ("arrival", {"arrival": {"model": "ramp", "from_rate_per_s": 0, "to_rate_per_s": 0}}),
+    ("arrival", {"arrival": {"model": "steps", "rates": [{"at_s": 1, "rate_per_s": 5}]}}),
     ("arrival", {"arrival": {"model": "bursty"}}),
     ("arrival", {"arrival": {"rate_per_s": 10}}),
     ("arrival.clients", {"arrival": {"model": "closed", "clients": 0}, "jobs": 5, "duration_s": None}),
@@ -142,6 +143,10 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     (
         "duration_s",
         {"arrival": {"model": "ramp", "from_rate_per_s": 1, "to_rate_per_s": 2}, "duration_s": None, "jobs": 9},
+    ),
+    (
+        "duration_s",
+        {"arrival": {"model": "steps", "rates": [{"at_s": 0, "rate_per_s": 1}]}, "duration_s": None, "jobs": 9},
     ),
     ("jobs", {"jobs": 10}),
     ("jobs", {"jobs": 0, "duration_s": None}),
@@ -198,7 +203,9 @@ def test_what_makes_no_sense_is_refused_by_name(field: str, fields: dict[str, An
 
 def test_an_unknown_model_is_told_what_there_is() -> None:
     """The message lists the models by the names that the document uses."""
-    with pytest.raises(InvalidWorkload, match="no 'bursty'; there are closed, constant, poisson, onoff, ramp, trace"):
+    with pytest.raises(
+        InvalidWorkload, match="no 'bursty'; there are closed, constant, poisson, onoff, ramp, steps, trace"
+    ):
         a_workload(arrival={"model": "bursty"})
 
 

@@ -19,6 +19,11 @@ UNLIKELY = 1e-4
 ONOFF = {"model": "onoff", "on_s": 2, "off_s": 3, "on_rate_per_s": 100, "off_rate_per_s": 10}
 RAMP = {"model": "ramp", "from_rate_per_s": 10, "to_rate_per_s": 90}
 
+STEPS = {
+    "model": "steps",
+    "rates": [{"at_s": 0, "rate_per_s": 50}, {"at_s": 4, "rate_per_s": 0}, {"at_s": 10, "rate_per_s": 200}],
+}
+
 
 def instants(arrival: dict[str, Any], **fields: Any) -> Numbers:
     """Of the jobs of such a workload."""
@@ -88,6 +93,7 @@ def test_random_models_are_one_process_read_on_different_clocks() -> None:
     """Each arrival comes when as many were expected as a Poisson process of rate 1 had seconds, to the last digits."""
     unit = instants({"model": "poisson", "rate_per_s": 1}, duration_s=None, jobs=2000)
     bursts, ramp = instants(ONOFF, duration_s=None, jobs=2000), instants(RAMP, duration_s=30)
+    steps = instants(STEPS, duration_s=15)
 
     cycles, rest = np.divmod(bursts, 5)
     in_bursts = cycles * 230 + np.where(rest < 2, 100 * rest, 200 + 10 * (rest - 2))
@@ -95,9 +101,13 @@ def test_random_models_are_one_process_read_on_different_clocks() -> None:
 
     assert in_bursts == pytest.approx(unit)
     assert on_ramp == pytest.approx(unit[: len(ramp)])
+    assert ((steps < 4) | (steps > 10)).all()
+    assert np.where(steps < 4, 50 * steps, 200 + 200 * (steps - 10)) == pytest.approx(unit[: len(steps)])
 
 
-@pytest.mark.parametrize("arrival", [{"model": "poisson", "rate_per_s": 20}, ONOFF], ids=["poisson", "onoff"])
+@pytest.mark.parametrize(
+    "arrival", [{"model": "poisson", "rate_per_s": 20}, ONOFF, STEPS], ids=["poisson", "onoff", "steps"]
+)
 def test_a_longer_schedule_begins_with_the_shorter(arrival: dict[str, Any]) -> None:
     """Same seed, twice the time: the same instants first."""
     short, long = instants(arrival, duration_s=50), instants(arrival, duration_s=100)

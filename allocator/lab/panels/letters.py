@@ -4,13 +4,12 @@ import html
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
 from allocator.domain.deadletter import Attempt, DeadLetter
 from allocator.lab.panels.acting import Acting, asked, enable
-from allocator.lab.panels.looks import panel
+from allocator.lab.panels.looks import button, panel
 from allocator.queue.base import Queue
 
 SHOWN = 100
@@ -43,9 +42,9 @@ class LettersPanel:
         self._list.add_class("allocator-lab-letters")
         self._told, self._details = widgets.HTML(), widgets.HTML()
         self._details.add_class("allocator-lab-letter")
-        self._put_back = _button("Put back selected", "undo", "Each gets a fresh budget of attempts", "put-back")
-        self._put_back_all = _button("Put back all", "undo", "All that the filter lets through", "put-back-all")
-        self._purge = _button("Purge", "trash", "Delete the selected ones, or else all that the filter lets through",
+        self._put_back = button("Put back selected", "undo", "Each gets a fresh budget of attempts", "put-back")
+        self._put_back_all = button("Put back all", "undo", "All that the filter lets through", "put-back-all")
+        self._purge = button("Purge", "trash", "Delete the selected ones, or else all that the filter lets through",
                               "purge")  # fmt: skip
         acting.on_click(self._look, "looking up dead letters", self._read)
         acting.on_click(
@@ -130,12 +129,6 @@ class LettersPanel:
         self.refresh()
         chosen = [self._letters[id] for id in self._list.value if id in self._letters]
         self._details.value = _history(chosen[0]) if len(chosen) == 1 else ""
-
-
-def _button(label: str, icon: str, tooltip: str, name: str) -> Any:
-    button = widgets.Button(description=label, icon=icon, tooltip=tooltip, layout={"width": "auto"})
-    button.add_class(f"allocator-lab-{name}")
-    return button
 
 
 def _line(letter: DeadLetter) -> str:

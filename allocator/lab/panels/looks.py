@@ -35,6 +35,13 @@ def panel(name: str, told: str, children: Iterable[Any]) -> Any:
     return box
 
 
+def button(label: str, icon: str, tooltip: str, name: str) -> Any:
+    """As wide as its label, of class `allocator-lab-NAME`."""
+    made = widgets.Button(description=label, icon=icon, tooltip=tooltip, layout={"width": "auto"})
+    made.add_class(f"allocator-lab-{name}")
+    return made
+
+
 def columns(cells: Iterable[str], heading: bool = False) -> str:
     """A line of a list, in columns of one width; the next line's stand below them."""
     kind = " allocator-lab-heading" if heading else ""

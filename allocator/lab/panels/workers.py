@@ -8,7 +8,7 @@ import ipywidgets as widgets  # type: ignore[import-untyped]
 
 from allocator.lab.figure import duration
 from allocator.lab.panels.acting import Acting, asked, enable
-from allocator.lab.panels.looks import columns, panel
+from allocator.lab.panels.looks import button, columns, panel
 from allocator.lab.session import Session, WorkerRow
 
 HEADINGS = ("worker", "state", "job", "for", "jobs done", "restarts")
@@ -20,6 +20,7 @@ class _Row:
 
     told: Any
     pause: Any
+    controls: list[Any]
     box: Any
     is_paused: bool = False
 
@@ -35,11 +36,11 @@ class WorkersPanel:
         self._session = session
         self._rows: dict[int, _Row] = {}
         self._list = widgets.VBox()
-        self._add = _button("Add a worker", "plus", "One process more", "add")
-        self._pause = _button("Pause server", "pause", "SIGSTOP: nothing answers until it is resumed", "pause-server")
-        self._resume = _button("Resume server", "play", "SIGCONT: it answers again", "resume-server")
-        self._restart = _button("Restart server", "refresh", "An orderly stop, and a start", "restart-server")
-        self._flush = _button("FLUSHALL", "trash", "Redis forgets everything at once", "flushall")
+        self._add = button("Add a worker", "plus", "One process more", "add")
+        self._pause = button("Pause server", "pause", "SIGSTOP: nothing answers until it is resumed", "pause-server")
+        self._resume = button("Resume server", "play", "SIGCONT: it answers again", "resume-server")
+        self._restart = button("Restart server", "refresh", "An orderly stop, and a start", "restart-server")
+        self._flush = button("FLUSHALL", "trash", "Redis forgets everything at once", "flushall")
         self._note = widgets.HTML()
         acting.on_click(self._add, "adding a worker", lambda: self._running().add_worker())
         acting.on_click(self._pause, "pausing the server", lambda: self._running().pause_server())
@@ -82,9 +83,11 @@ class WorkersPanel:
             self._list.children = [row.box for row in self._rows.values()]
         for number, row in rows.items():
             self._show(self._rows[number], row)
-        harmable = session is not None and session.server.owned
+        active = session is not None and not session.resting
+        harmable = active and session is not None and session.server.owned
         paused = session is not None and session.server_paused
-        enable([self._add], session is not None)
+        enable([self._add], active)
+        enable([control for row in self._rows.values() for control in row.controls], active)
         enable([self._pause], harmable and not paused)
         enable([self._resume], paused)
         enable([self._restart], harmable)
@@ -98,11 +101,11 @@ class WorkersPanel:
         return session
 
     def _new_row(self, number: int) -> _Row:
-        kill = _button("Kill -9", "bolt", f"SIGKILL to worker {number}: its lease must run out", "kill")
-        pause = _button("Pause", "pause", f"SIGSTOP to worker {number}: after 5 s its lease is lost", "pause")
-        remove = _button("Remove", "minus", f"Let worker {number} finish its job, and end", "remove")
+        kill = button("Kill -9", "bolt", f"SIGKILL to worker {number}: its lease must run out", "kill")
+        pause = button("Pause", "pause", f"SIGSTOP to worker {number}: after 5 s its lease is lost", "pause")
+        remove = button("Remove", "minus", f"Let worker {number} finish its job, and end", "remove")
         told = widgets.HTML(layout={"width": "580px"})
-        row = _Row(told, pause, widgets.HBox([told, kill, pause, remove]))
+        row = _Row(told, pause, [kill, pause, remove], widgets.HBox([told, kill, pause, remove]))
         row.box.add_class(f"allocator-lab-worker-{number}")
 
         def pause_or_resume() -> None:
@@ -129,17 +132,13 @@ class WorkersPanel:
         )
 
 
-def _button(label: str, icon: str, tooltip: str, name: str) -> Any:
-    button = widgets.Button(description=label, icon=icon, tooltip=tooltip, layout={"width": "auto"})
-    button.add_class(f"allocator-lab-{name}")
-    return button
-
-
 def _note(session: Session | None) -> str:
     if session is None:
         return "Nothing runs: press Start."
     if not session.server.owned:
         return "The server was given by URL, not started here, and is left unharmed."
+    if session.resting:
+        return "The lab rests while a run is recorded, with a server and workers of its own."
     if session.server_paused:
         return "The server is paused: nothing moves until it is resumed."
     return ""

@@ -6,7 +6,7 @@ from typing import Any
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
 from allocator.lab.panels.acting import Acting, enable
-from allocator.lab.panels.looks import panel
+from allocator.lab.panels.looks import button, panel
 from allocator.lab.session import BACKENDS, WORKERS, Session
 from allocator.lab.settings import Settings
 
@@ -65,25 +65,17 @@ class WorkloadPanel:
             "Urgent jobs, %", int(first.urgent_share * 100), 100, 5, "Share of the jobs with priority 100, not 0"
         )
         self._workers = _slider("Workers", WORKERS, MAX_WORKERS, 1, "Processes, each with one job at a time")
-        self._start = widgets.Button(
-            description="Start", button_style="success", icon="play", tooltip="Start server, workers and load"
-        )
-        self._stop = widgets.Button(description="Stop", icon="stop", tooltip="End load, workers and server")
-        self._start.add_class("allocator-lab-start")
-        self._stop.add_class("allocator-lab-stop")
+        self._start = button("Start", "play", "Start server, workers and load", "start")
+        self._start.button_style = "success"
+        self._stop = button("Stop", "stop", "End load, workers and server", "stop")
         self._capacity = widgets.HTML()
-        acting.on_click(self._start, "starting", lambda: start(self._backend.value, self.settings, self._workers.value))
+        acting.on_click(self._start, "starting", lambda: start(self.backend, self.settings, self.worker_count))
         acting.on_click(self._stop, "stopping", stop)
-        for control in (
-            self._arrivals,
-            self._rate,
-            self._service,
-            self._failing,
-            self._retries,
-            self._urgent,
-        ):
+        shape = [self._arrivals, self._rate, self._service, self._failing, self._retries, self._urgent]
+        for control in shape:
             acting.on_change(control, lambda _: self._change())
         acting.on_change(self._workers, lambda _: self._set_workers())
+        self._acting_controls = [*shape, self._workers]
         self._tell_capacity()
         self.box = panel(
             "Workload",
@@ -97,6 +89,16 @@ class WorkloadPanel:
             ],
         )  # fmt: skip
         self.refresh()
+
+    @property
+    def backend(self) -> str:
+        """The one that is chosen."""
+        return str(self._backend.value)
+
+    @property
+    def worker_count(self) -> int:
+        """As many as the control says."""
+        return int(self._workers.value)
 
     @property
     def settings(self) -> Settings:
@@ -114,6 +116,7 @@ class WorkloadPanel:
         """Enable what can be used now, and show as many workers as there are."""
         session = self._session()
         enable([self._start, self._backend], session is None)
+        enable(self._acting_controls, session is None or not session.resting)
         enable([self._stop], session is not None)
         if session is not None:
             self._workers.value = session.worker_count
