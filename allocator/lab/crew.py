@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from allocator.domain.errors import AllocatorError
+from allocator.lab import tallies
 from allocator.lab.orders import Orders
 from allocator.lab.settings import Settings
 
@@ -70,6 +71,8 @@ class Crew:
     def __init__(self, orders: Orders, settings: Settings, workers: int) -> None:
         self._orders = orders
         self._settings = settings
+        self._failing = tallies.new_share(orders.path)
+        self._failing[0] = settings.failing_share
         self._numbers = itertools.count()
         self._lock = threading.RLock()
         self._wake = threading.Event()
@@ -92,6 +95,7 @@ class Crew:
         """Let the load go on like this."""
         with self._lock:
             self._settings = settings
+            self._failing[0] = settings.failing_share
             self._tell_load()
 
     def add(self) -> int:

@@ -48,13 +48,10 @@ def demonstrate(backend: str = "redis") -> pd.DataFrame:
         session.change(msgspec.structs.replace(session.settings, failing_share=1.0))
         see("let attempts fail", "there are dead letters", lambda now: (now.dead or 0) > 0)
         session.change(msgspec.structs.replace(session.settings, failing_share=0.0))
-        put_back = 0
 
-        def are_put_back(_: Reading) -> bool:
-            nonlocal put_back
-            # What was sent to fail and still waited may die meanwhile.
-            put_back += session.queue.requeue_dead(all=True)
-            return not session.queue.counts()["dead"]
+        def are_done(now: Reading) -> bool:
+            # Again and again: what was under way when the cause was mended may die yet.
+            return not session.queue.requeue_dead(all=True) and now.dead == now.backlog == 0
 
-        see("put them back", "none is left", are_put_back)
+        see("mend the cause, and put them back", "none is dead, none waits", are_done)
     return pd.DataFrame(rows).set_index("step")

@@ -31,7 +31,7 @@ _SERIES: Sequence[Sequence[tuple[str, str, str, str]]] = (
     (
         ("arrival_per_s", "arriving", BLUE, "-"),
         ("throughput_per_s", "done", GREEN, "--"),
-        ("retries_per_s", "failed, tried again", ORANGE, ":"),
+        ("retries_per_s", "retried", ORANGE, ":"),
     ),
     (("backlog", "backlog", BLUE, "-"), ("dead", "dead letters", VERMILION, "--")),
     (

@@ -59,7 +59,7 @@ class Lab:
         self.live = LivePanel()
         self.letters = LettersPanel(self._acting, lambda: self._queue, write or url is None, self._note)
         self.workload = self.workers = self.record = None
-        parts: list[Any] = [widgets.HTML(STYLE), self._acting.told, self._acting.problem]
+        parts: list[Any] = [widgets.HTML(STYLE), self._acting.box]
         if self._attached is None:
             self.workload = WorkloadPanel(self._acting, backend, self.start, self.stop, lambda: self.session)
             self.workers = WorkersPanel(self._acting, lambda: self.session)

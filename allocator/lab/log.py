@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from allocator.lab.settings import Settings
@@ -32,12 +33,18 @@ class Action:
 
 
 class Log:
-    """Of a session. Thread-safe."""
+    """
+    Of a session. Thread-safe.
 
-    def __init__(self, settings: Settings, workers: int) -> None:
-        self.began_at = time.monotonic()
+    Args:
+        settings, workers: With which it begins.
+        now: A clock, in seconds.
+    """
+
+    def __init__(self, settings: Settings, workers: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._began_at = now()
         self.settings, self.workers = settings, workers
-        """Those with which it began."""
         self._ended_at: float | None = None
         self._lock = threading.Lock()
         self._actions: list[Action] = []
@@ -45,11 +52,11 @@ class Log:
     @property
     def now_s(self) -> float:
         """Seconds since the session began; once it is over, how long it took."""
-        return (self._ended_at or time.monotonic()) - self.began_at
+        return (self._now() if self._ended_at is None else self._ended_at) - self._began_at
 
     def end(self) -> None:
         """The session is over."""
-        self._ended_at = time.monotonic()
+        self._ended_at = self._now()
 
     @property
     def actions(self) -> list[Action]:
@@ -57,10 +64,11 @@ class Log:
         with self._lock:
             return list(self._actions)
 
-    def note(self, kind: str, told: str, number: int | None = None, settings: Settings | None = None) -> None:
-        """It was done just now."""
+    def note(self, kind: str, told: str, number: int | None = None, settings: Settings | None = None) -> str:
+        """It was done just now; gives `told`."""
         with self._lock:
             last = self._actions[-1] if self._actions else None
             if settings is not None and last is not None and last.kind == kind and self.now_s - last.at_s < TOGETHER_S:
                 self._actions.pop()
             self._actions.append(Action(self.now_s, kind, told, number, settings))
+        return told

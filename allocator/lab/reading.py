@@ -110,6 +110,10 @@ class Reader:
         if self._folder is not None and self._times is not None:
             totals = tally_totals(self._folder)
             waits, sojourns = (times.percentiles_s(50, 99) for times in self._times)
+        if self.readings and at - self.latest.at > STALE_S:
+            # Nobody looked for a while; lines and rates must not pass over it as if one had.
+            self.readings.append(Reading(self.latest.at))
+            self._before.clear()
         then, before = self._before[0] if self._before else (at, {})
         self._before.append((at, totals))
 

@@ -87,7 +87,9 @@ def main(text: str) -> int:
     except (AllocatorError, OSError, ValueError) as error:
         tell(Told(phase="over", problem=f"nothing was recorded: {error}"))
         return 1
-    reasons = made.failed_gates + ["it was stopped before its end"] * made.about.interrupted
+    reasons = [f"not so: {gate}" for gate in made.failed_gates]
+    if made.about.interrupted:
+        reasons.append("it was stopped before its end")
     told = Told(phase="drawing", run=str(made.folder), verdict=made.verdict, reasons=reasons)
     tell(told)
     step = execute(

@@ -143,7 +143,7 @@ class Session:
         self.resting = False
         self.crew.change(self.settings)
 
-    # The workers
+    # The workers. What is done to them is logged, and told in words.
 
     def workers(self) -> list[WorkerRow]:
         """A row each, by number."""
@@ -174,56 +174,56 @@ class Session:
         self.log.note("add", f"worker {number} added", number)
         return number
 
-    def remove_worker(self, number: int) -> None:
+    def remove_worker(self, number: int) -> str:
         """Let it finish its job and end; a paused one goes on first."""
         self.crew.remove(number)
-        self.log.note("remove", f"worker {number} removed", number)
+        return self.log.note("remove", f"worker {number} removed", number)
 
-    def kill_worker(self, number: int) -> None:
+    def kill_worker(self, number: int) -> str:
         """SIGKILL; another takes its place, and its job when the lease has run out."""
         self.crew.kill(number)
-        self.log.note("kill", f"worker {number} killed", number)
+        return self.log.note("kill", f"worker {number} killed", number)
 
-    def pause_worker(self, number: int) -> None:
+    def pause_worker(self, number: int) -> str:
         """SIGSTOP; after five seconds its lease is lost."""
         self.crew.pause(number)
-        self.log.note("pause", f"worker {number} paused", number)
+        return self.log.note("pause", f"worker {number} paused", number)
 
-    def resume_worker(self, number: int) -> None:
+    def resume_worker(self, number: int) -> str:
         """SIGCONT."""
         self.crew.resume(number)
-        self.log.note("resume", f"worker {number} resumed", number)
+        return self.log.note("resume", f"worker {number} resumed", number)
 
-    # The server. Each raises NotOurServer where it was not started here.
+    # The server. Each raises NotOurServer where it was not started here, else tells in words what was done.
 
-    def pause_server(self) -> None:
+    def pause_server(self) -> str:
         """SIGSTOP: connections stay open and nothing answers."""
         self.server.pause()
         self.server_paused = True
-        self.log.note("pause server", "server paused")
+        return self.log.note("pause server", "server paused")
 
-    def resume_server(self) -> None:
+    def resume_server(self) -> str:
         """SIGCONT."""
         self.server.resume()
         self.server_paused = False
-        self.log.note("resume server", "server resumed")
+        return self.log.note("resume server", "server resumed")
 
-    def restart_server(self) -> None:
+    def restart_server(self) -> str:
         """An orderly stop, and a start."""
         self._must_be_ours()
         self.server.stop()
         self.server.start()
         self.server_paused = False
-        self.log.note("restart server", "server restarted")
+        return self.log.note("restart server", "server restarted")
 
-    def flush_server(self) -> None:
+    def flush_server(self) -> str:
         """FLUSHALL: the queue loses everything at once. There is no store that could bring it back."""
         self._must_be_ours()
         if self.backend != "redis":
             raise ValueError(f"flushall: only Redis has it, not {BACKENDS[self.backend]}")
         with redis.Redis.from_url(self.server.url, socket_timeout=5.0) as client:
             client.flushall()
-        self.log.note("flushall", "server flushed: every job is gone")
+        return self.log.note("flushall", "server flushed: every job is gone")
 
     def _staying(self) -> list[int]:
         return sorted(number for number, worker in self.crew.workers.items() if not worker.leaving)

@@ -85,13 +85,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self) -> None:
         """Raises InvalidWorkload, which names the field that is out of range."""
-        msgspec.structs.replace(self, rate_per_s=self.rate_per_s or 1.0).piece(seed=0)
+        msgspec.structs.replace(self, rate_per_s=self.rate_per_s or 1.0).workload(1.0)
 
     def piece(self, seed: int) -> Workload:
-        """A few seconds of it: whole bursts, and long enough that jobs arrive."""
+        """
+        A few seconds of it: whole bursts, and long enough that jobs arrive.
+
+        Whether an attempt fails is for the workers to say when they make it: who mends the cause and puts dead letters
+        back wants to see them done.
+        """
         cycle_s = 2 * BURST_S
         cycles = max(1, math.ceil(LEAST_EXPECTED / (self.rate_per_s * cycle_s)))
-        return self.workload(cycle_s * cycles, seed=seed)
+        return self.workload(cycle_s * cycles, seed=seed, failure={"p_error": 0.0})
 
 
 def _service(mean_s: float) -> dict[str, Any]:

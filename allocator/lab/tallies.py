@@ -25,6 +25,21 @@ def new_tally(folder: Path) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0)).cast("q")
 
 
+FAILING = "failing"
+
+
+def new_share(folder: Path) -> "memoryview[float]":
+    """A number in a file that all workers share: which share of their attempts is to fail from now on."""
+    (folder / FAILING).write_bytes(bytes(8))
+    return open_share(folder)
+
+
+def open_share(folder: Path) -> "memoryview[float]":
+    """The same number, in another process."""
+    with (folder / FAILING).open("r+b") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0)).cast("d")
+
+
 def tallies(folder: Path) -> Iterator[tuple[int, list[int]]]:
     """The process and the numbers of each file there."""
     for path in folder.glob(f"*{SUFFIX}"):

@@ -1,10 +1,11 @@
 """`python -m allocator.lab.worker ORDERS`: one worker of the lab, in a process that may be stopped and killed."""
 
 import logging
+import random
 import sys
 import time
 
-from allocator.bench.body import PROCESSOR
+from allocator.bench import body
 from allocator.bench.live import WaitCounter
 from allocator.bench.recorder import number_of
 from allocator.domain.lease import Lease
@@ -13,7 +14,7 @@ from allocator.lab.orders import INTENDED, SOJOURNS, WAITS, Orders, read_orders
 from allocator.lab.outliving import die_with
 from allocator.lab.settings import TYPES
 from allocator.queue.opening import open_queue
-from allocator.supervisor import Events, Supervisor
+from allocator.supervisor import Context, Events, Supervisor
 
 LEASE_S = 5.0
 """Short, so that one can watch a lease expire."""
@@ -48,6 +49,19 @@ class Counting(Events):
         self._tally[tallies.DEAD] += 1
 
 
+class Body:
+    """The job body of the bench, whose attempts fail as the lab says at the time."""
+
+    def __init__(self, orders: Orders) -> None:
+        self._failing = tallies.open_share(orders.path)
+
+    def __call__(self, context: Context) -> None:
+        """One attempt."""
+        body.run(context)
+        if random.random() < self._failing[0]:
+            raise body.PlannedFailure("this attempt fails on purpose")
+
+
 def main(text: str) -> int:
     """Work until SIGTERM; gives the exit status."""
     orders = read_orders(text)
@@ -56,7 +70,7 @@ def main(text: str) -> int:
     with open_queue(orders.url, name=orders.name, lease_s=LEASE_S) as queue:
         working = Supervisor(
             queue,
-            dict.fromkeys(TYPES, PROCESSOR),
+            dict.fromkeys(TYPES, Body(orders)),
             workers=1,
             retention=None,
             events=[Counting(orders)],

@@ -51,6 +51,15 @@ def test_the_tour_ends_with_every_job_done(tmp_path: Path) -> None:
     assert executed.shown("end") == "True"
 
 
+@pytest.mark.postgres
+def test_the_lab_demonstrates_itself_where_there_are_no_controls(tmp_path: Path) -> None:
+    """Each step had the effect that a person would have seen."""
+    executed = Executed("lab", tmp_path, {"backend": "postgres", "controls": False})
+
+    seen = ["jobs are done", "more jobs arrive", "another took its place", "there are dead letters", "none is dead"]
+    assert [text for text in seen if text in executed.shown("lab")] == seen
+
+
 def check_latency(executed: Executed, backends: list[str]) -> None:
     """What `10-latency` measured is the figure of its runs, which are kept."""
     measures, runs = executed.measures, runs_of(executed)

@@ -17,6 +17,7 @@ class Acting:
         after: Called when something was done, whichever way it went.
     Attributes:
         problem: A line of the lab, empty while nothing is wrong. Of class `allocator-lab-problem`.
+        box: Both lines.
         told: A line that says what is being done, or was done last. Of class `allocator-lab-told`.
     """
 
@@ -25,6 +26,9 @@ class Acting:
         self.problem, self.told = widgets.HTML(), widgets.HTML()
         self.problem.add_class("allocator-lab-problem")
         self.told.add_class("allocator-lab-told")
+        # Stays in sight, whichever panel one works at.
+        self.box = widgets.VBox([self.told, self.problem])
+        self.box.add_class("allocator-lab-lines")
         self._thread = ThreadPoolExecutor(1, "lab-acting")
         self._lock = threading.Lock()
 

@@ -93,9 +93,9 @@ class LettersPanel:
         chosen = [id for id in self._list.value if id in self._letters]
         self._list.options = [(_line(letter), letter.job.id) for letter in letters]
         self._list.value = chosen
-        more = ", and there may be more" if len(letters) == SHOWN else ""
-        self._told.value = f"The {len(letters)} oldest{more}." if letters else "None."
-        self._dead = queue.counts()["dead"]
+        self._dead = dead = queue.counts()["dead"]
+        more = f"the oldest {len(letters)} that the filter lets through, of {dead:,} in all"
+        self._told.value = f"All {dead:,}." if len(letters) == dead else f"{more}."
         return f"{len(letters)} dead letters"
 
     def _filter(self) -> dict[str, str | None]:

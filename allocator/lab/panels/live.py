@@ -39,7 +39,12 @@ def _told(reading: Reading) -> str:
     entries: list[tuple[str, str, str, str]] = [
         ("rate", "arriving", _per_s(reading.arrival_per_s), "Jobs that the queue took, in the last second"),
         ("throughput", "done", _per_s(reading.throughput_per_s), "Jobs done, in the last second"),
-        ("retries", "failed, tried again", _per_s(reading.retries_per_s), "Failed attempts, in the last second"),
+        (
+            "retries",
+            "retried",
+            _per_s(reading.retries_per_s),
+            "Failed attempts that another follows, in the last second",
+        ),
         ("backlog", "backlog", _count(reading.backlog), "Jobs that wait; – while the server does not answer"),
         ("dead", "dead letters", _count(reading.dead), "Jobs given up and kept"),
     ]

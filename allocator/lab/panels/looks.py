@@ -12,13 +12,14 @@ STYLE = """<style>
 .allocator-lab h3 { margin: 0; font-size: 15px; font-weight: 600; }
 .allocator-lab h3 small { font-weight: 400; color: var(--jp-ui-font-color2); margin-left: 8px; font-size: 13px; }
 .allocator-lab-panel { border: 1px solid var(--jp-border-color2); border-radius: 6px; padding: 8px 12px; margin: 4px 0 }
-.allocator-lab-numbers { display: flex; flex-wrap: wrap; gap: 4px 22px; }
-.allocator-lab-numbers > div { min-width: 84px; }
+.allocator-lab-numbers { display: flex; flex-wrap: wrap; gap: 4px 16px; }
+.allocator-lab-numbers > div { min-width: 76px; }
 .allocator-lab-numbers span { color: var(--jp-ui-font-color2); font-size: 12px; }
 .allocator-lab-numbers output { display: block; font-size: 17px; font-variant-numeric: tabular-nums; }
 .allocator-lab-line { display: flex; font-variant-numeric: tabular-nums; }
 .allocator-lab-line span { width: 96px; }
 .allocator-lab-heading { color: var(--jp-ui-font-color2); font-size: 12px; }
+.allocator-lab-lines { position: sticky; top: 0; z-index: 2; background: var(--jp-layout-color0); }
 .allocator-lab [role=alert] { border-left: 4px solid var(--jp-error-color1); padding: 6px 10px; white-space: pre-wrap;
   overflow-wrap: anywhere; background: var(--jp-layout-color2); }
 .allocator-lab pre { color: var(--jp-ui-font-color1); background: var(--jp-layout-color2); padding: 8px; overflow: auto;

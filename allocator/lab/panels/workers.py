@@ -42,7 +42,7 @@ class WorkersPanel:
         self._restart = button("Restart server", "refresh", "An orderly stop, and a start", "restart-server")
         self._flush = button("FLUSHALL", "trash", "Redis forgets everything at once", "flushall")
         self._note = widgets.HTML()
-        acting.on_click(self._add, "adding a worker", lambda: self._running().add_worker())
+        acting.on_click(self._add, "adding a worker", lambda: f"worker {self._running().add_worker()} added")
         acting.on_click(self._pause, "pausing the server", lambda: self._running().pause_server())
         acting.on_click(self._resume, "resuming the server", lambda: self._running().resume_server())
         questions = [
@@ -108,9 +108,9 @@ class WorkersPanel:
         row = _Row(told, pause, [kill, pause, remove], widgets.HBox([told, kill, pause, remove]))
         row.box.add_class(f"allocator-lab-worker-{number}")
 
-        def pause_or_resume() -> None:
+        def pause_or_resume() -> str:
             session = self._running()
-            (session.resume_worker if row.is_paused else session.pause_worker)(number)
+            return (session.resume_worker if row.is_paused else session.pause_worker)(number)
 
         self._acting.on_click(kill, f"killing worker {number}", lambda: self._running().kill_worker(number))
         self._acting.on_click(pause, f"pausing or resuming worker {number}", pause_or_resume)
