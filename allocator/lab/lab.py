@@ -20,7 +20,7 @@ from allocator.lab.panels.workload import WorkloadPanel
 from allocator.lab.reading import INTERVAL_S
 from allocator.lab.recording import Recording
 from allocator.lab.replay import left_out, replayed, settings_workload, written
-from allocator.lab.session import Session
+from allocator.lab.session import Session, check_backend
 from allocator.lab.settings import Settings
 from allocator.queue.base import Queue
 from allocator.report.artefacts import reports_folder
@@ -48,6 +48,7 @@ class Lab:
     def __init__(
         self, url: str | None = None, *, name: str = "default", write: bool = False, backend: str = "redis"
     ) -> None:
+        check_backend(backend)
         self.session: Session | None = None
         self.recording: Recording | None = None
         self._last: Session | None = None
@@ -147,6 +148,8 @@ class Lab:
                 self._look_at_recording()
             elif watched is not None:
                 self.live.tick(watched.reader)
+            else:
+                self.live.clear()
             if self.session is not None and self.session.crew.problem != self._said:
                 self._said = self.session.crew.problem
                 self._acting.fail(self._said)

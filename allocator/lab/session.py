@@ -27,7 +27,6 @@ from allocator.queue.opening import open_queue
 from allocator.services import NotOurServer, Server, ServiceUnavailable, open_postgres, open_redis
 
 BACKENDS = {"redis": "Redis", "postgres": "PostgreSQL"}
-"""A queue in process is reached by one process alone, and here everybody has one of their own."""
 
 WORKERS = 4
 
@@ -77,8 +76,7 @@ class Session:
     """
 
     def __init__(self, backend: str = "redis", settings: Settings | None = None, workers: int = WORKERS) -> None:
-        if backend not in BACKENDS:
-            raise ValueError(f"backend: there are {', '.join(BACKENDS)}, not {backend!r}")
+        check_backend(backend)
         self.backend = backend
         self.settings = settings or Settings()
         self.settings.check()
@@ -241,6 +239,15 @@ class Session:
             with suppress(AllocatorError):
                 erase(self.queue)
         self.queue.close()
+
+
+def check_backend(backend: str) -> None:
+    """Raises ValueError where the lab has no such backend."""
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"backend: must be {' or '.join(BACKENDS)}, not {backend!r}; a queue in process is reached by one process "
+            "alone, and in the lab everybody has one of their own"
+        )
 
 
 def _server(backend: str) -> Server:

@@ -94,8 +94,9 @@ class LettersPanel:
         self._list.options = [(_line(letter), letter.job.id) for letter in letters]
         self._list.value = chosen
         self._dead = dead = queue.counts()["dead"]
-        more = f"the oldest {len(letters)} that the filter lets through, of {dead:,} in all"
-        self._told.value = f"All {dead:,}." if len(letters) == dead else f"{more}."
+        is_filtered = any(self._filter().values())
+        shown = f"{len(letters):,} that the filter lets through" if is_filtered else f"The {len(letters):,} oldest"
+        self._told.value = f"{shown}, of {dead:,}." if dead else "None."
         return f"{len(letters)} dead letters"
 
     def _filter(self) -> dict[str, str | None]:

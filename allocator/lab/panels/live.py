@@ -16,6 +16,7 @@ class LivePanel:
 
     def __init__(self) -> None:
         self._figure = LiveFigure()
+        self._is_clear = True
         self._numbers = widgets.HTML(_told(Reading(0.0)))
         # Fixed, so that nothing on the page moves when it changes.
         self._image = widgets.Image(
@@ -27,8 +28,15 @@ class LivePanel:
 
     def tick(self, reader: Reader) -> None:
         """Look, and draw."""
+        self._is_clear = False
         self._numbers.value = _told(reader.look())
         self._image.value = self._figure.draw(list(reader.readings))
+
+    def clear(self) -> None:
+        """Nothing is looked at."""
+        if not self._is_clear:
+            self._is_clear = True
+            self._numbers.value, self._image.value = _told(Reading(0.0)), self._figure.draw([])
 
     def say(self, note: str) -> None:
         """Why nothing is drawn; empty: it is."""

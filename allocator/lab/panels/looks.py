@@ -19,6 +19,8 @@ STYLE = """<style>
 .allocator-lab-line { display: flex; font-variant-numeric: tabular-nums; }
 .allocator-lab-line span { width: 96px; }
 .allocator-lab-heading { color: var(--jp-ui-font-color2); font-size: 12px; }
+.allocator-lab, .jp-OutputArea-output:has(> .allocator-lab), .jp-OutputArea-child:has(.allocator-lab),
+.jp-OutputArea:has(.allocator-lab), .jp-Cell-outputWrapper:has(.allocator-lab) { overflow: visible; }
 .allocator-lab-lines { position: sticky; top: 0; z-index: 2; background: var(--jp-layout-color0); }
 .allocator-lab [role=alert] { border-left: 4px solid var(--jp-error-color1); padding: 6px 10px; white-space: pre-wrap;
   overflow-wrap: anywhere; background: var(--jp-layout-color2); }

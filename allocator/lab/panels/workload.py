@@ -32,6 +32,8 @@ class WorkloadPanel:
     ) -> None:
         self._acting = acting
         self._session = session
+        self._follows = False
+        """Whether the slider is being set to what there is, which must not change it."""
         first = Settings()
         self._backend = widgets.Dropdown(
             options=[(label, name) for name, label in BACKENDS.items()],
@@ -119,7 +121,9 @@ class WorkloadPanel:
         enable(self._acting_controls, session is None or not session.resting)
         enable([self._stop], session is not None)
         if session is not None:
+            self._follows = True
             self._workers.value = session.worker_count
+            self._follows = False
 
     def _change(self) -> None:
         self._tell_capacity()
@@ -128,7 +132,7 @@ class WorkloadPanel:
 
     def _set_workers(self) -> None:
         self._tell_capacity()
-        if (session := self._session()) is not None:
+        if (session := self._session()) is not None and not self._follows:
             session.set_worker_count(self._workers.value)
 
     def _tell_capacity(self) -> None:
