@@ -162,6 +162,9 @@ class Lab:
             return
         self._records = False
         self.live.say("")
+        told = self.recording.told if self.recording is not None else None
+        if told is not None:
+            self._acting.say(f"recorded {Path(told.run).name}: {told.verdict}" if told.run else "nothing was recorded")
         if self.session is not None and self.session.resting:
             self.session.go_on()
 

@@ -48,7 +48,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         sent, done, total: Jobs.
         run: The run's folder, once it is made.
         verdict: holds, broken, inconclusive.
-        reasons: Gates that failed, and whether the run was cut short.
+        failed_gates: Where there are any, the figures decide nothing.
+        interrupted: Whether it was stopped before its end.
         notebook: That shows it; empty: there is none.
         problem: What went wrong; empty: nothing.
     """
@@ -59,7 +60,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     total: int = 0
     run: str = ""
     verdict: str = ""
-    reasons: list[str] = []
+    failed_gates: list[str] = []
+    interrupted: bool = False
     notebook: str = ""
     problem: str = ""
 
@@ -87,10 +89,13 @@ def main(text: str) -> int:
     except (AllocatorError, OSError, ValueError) as error:
         tell(Told(phase="over", problem=f"nothing was recorded: {error}"))
         return 1
-    reasons = [f"not so: {gate}" for gate in made.failed_gates]
-    if made.about.interrupted:
-        reasons.append("it was stopped before its end")
-    told = Told(phase="drawing", run=str(made.folder), verdict=made.verdict, reasons=reasons)
+    told = Told(
+        phase="drawing",
+        run=str(made.folder),
+        verdict=made.verdict,
+        failed_gates=made.failed_gates,
+        interrupted=made.about.interrupted,
+    )
     tell(told)
     step = execute(
         notebooks_folder() / f"{NOTEBOOK}.ipynb",

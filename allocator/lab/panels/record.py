@@ -119,11 +119,7 @@ class RecordPanel:
             jobs = f", {told.done:,} of {told.total:,} jobs done" if told.total else ""
             self._told.value = html.escape(f"Recording: {PHASES[told.phase]}{jobs}")
             return
-        said = f"<b>{told.verdict}</b>" if told.verdict else ""
-        why = f" ({html.escape('; '.join(told.reasons))})" if told.reasons else ""
-        where = f": run <code>{html.escape(Path(told.run).name)}</code>" if told.run else ""
-        problem = f'<div role="alert">{html.escape(told.problem)}</div>' if told.problem else ""
-        self._told.value = f"{said}{why}{where}{problem}"
+        self._told.value = _ended(told)
         if told.notebook:
             # From the notebook's folder, which is where its kernel runs.
             path = os.path.relpath(Path(told.run) / told.notebook)
@@ -131,3 +127,15 @@ class RecordPanel:
             self._link.outputs = (
                 {"output_type": "display_data", "data": {"text/html": link, "text/plain": path}, "metadata": {}},
             )
+
+
+def _ended(told: Told) -> str:
+    problem = f'<div role="alert">{html.escape(told.problem)}</div>' if told.problem else ""
+    if not told.run:
+        return problem
+    said = f"Run <code>{html.escape(Path(told.run).name)}</code>: <b>{told.verdict}</b>"
+    if told.interrupted:
+        said += ", for it was stopped before its end"
+    if told.failed_gates:
+        said += f". Its figures decide nothing; gates that failed: {html.escape('; '.join(told.failed_gates))}"
+    return f"<div>{said}.</div>{problem}"
