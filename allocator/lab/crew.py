@@ -41,7 +41,6 @@ class Program:
     pids: list[int] = field(default_factory=list)
     """All that ever ran it."""
     started_at: float = 0.0
-    restarts: int = 0
     paused: bool = False
     leaving: bool = False
     """Asked to finish its job and end."""
@@ -51,6 +50,11 @@ class Program:
     @property
     def pid(self) -> int | None:
         return None if self.process is None else self.process.pid
+
+    @property
+    def restarts(self) -> int:
+        """How often another process took the place of one that had died."""
+        return max(0, len(self.pids) - 1)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it, if it runs."""
@@ -185,7 +189,6 @@ class Crew:
             if not (program.hit or program.leaving):
                 self.problem = f"{program.label} ended with status {process.returncode}: {self._said(program)}"
             program.process, program.paused, program.hit = None, False, False
-            program.restarts += not program.leaving
         if not program.leaving and time.monotonic() - program.started_at >= BETWEEN_STARTS_S:
             self._start(program)
 

@@ -85,8 +85,9 @@ class Lab:
         self._ticker.start()
 
     def start(self, backend: str, settings: Settings, workers: int) -> str:
-        """Start a session; gives what to tell. Raises what `Session` raises."""
-        self.session = self._last = Session(backend, settings, workers)
+        """Start a session, if there is none; gives what to tell. Raises what `Session` raises."""
+        if self.session is None:
+            self.session = self._last = Session(backend, settings, workers)
         return f"running on {self.session.server.describe()}"
 
     def stop(self) -> str:
@@ -98,7 +99,7 @@ class Lab:
 
     def start_recording(self, what: str, seconds: float) -> None:
         """
-        Record a run beside the session, which rests meanwhile.
+        Record a run beside the session, which rests meanwhile; nothing is done where one is being recorded.
 
         Args:
             what: `settings`, for so many seconds, or `actions`: what was done in the session.
@@ -106,6 +107,8 @@ class Lab:
             InvalidWorkload: Nothing would arrive.
         """
         assert self.workload is not None
+        if self._records:
+            return
         session = self.session
         if what == ACTIONS:
             assert self._last is not None
@@ -158,13 +161,13 @@ class Lab:
             self._acting.fail(error)
 
     def _look_at_recording(self) -> None:
-        if self.recording is not None and not self.recording.is_over:
+        assert self.recording is not None
+        if not self.recording.is_over:
             return
         self._records = False
         self.live.say("")
-        told = self.recording.told if self.recording is not None else None
-        if told is not None:
-            self._acting.say(f"recorded {Path(told.run).name}: {told.verdict}" if told.run else "nothing was recorded")
+        told = self.recording.told
+        self._acting.say(f"recorded {Path(told.run).name}: {told.verdict}" if told.run else "nothing was recorded")
         if self.session is not None and self.session.resting:
             self.session.go_on()
 

@@ -31,7 +31,7 @@ class Reading:
         at: Seconds, on CLOCK_MONOTONIC.
         arrival_per_s: Jobs that the queue has taken, in the last second.
         throughput_per_s: Jobs done, in the last second.
-        backlog, leased, dead: Jobs; None while the server does not answer.
+        backlog, dead: Jobs; None while the server does not answer.
         wait_s_p50, wait_s_p99, sojourn_s_p50, sojourn_s_p99: Of the jobs done in the last 5 s, at most 9 % too high.
         retries_per_s: Failed attempts that are tried again, in the last second.
         refused: Jobs so far that the queue did not take, or of which it did not say whether it did.
@@ -41,7 +41,6 @@ class Reading:
     arrival_per_s: float | None = None
     throughput_per_s: float | None = None
     backlog: int | None = None
-    leased: int | None = None
     dead: int | None = None
     wait_s_p50: float | None = None
     wait_s_p99: float | None = None
@@ -127,7 +126,6 @@ class Reader:
             retries_per_s=per_s("retried"),
             refused=totals.get("refused"),
             backlog=counts["ready"] + counts["scheduled"] if counts else None,
-            leased=counts.get("leased"),
             dead=counts.get("dead"),
             wait_s_p50=waits[0],
             wait_s_p99=waits[1],

@@ -14,6 +14,7 @@ from allocator.bench.workload import Workload
 from allocator.lab.recorded import RunOrders, Told
 
 SAID_CHARS = 600
+CLOSE_S = 5.0
 
 
 class Recording:
@@ -62,7 +63,8 @@ class Recording:
     def close(self) -> None:
         """End it at once; what was measured is not kept. Idempotent."""
         self._process.kill()
-        self._reader.join()
+        # A kernel that it had started ends a moment later, and holds its end of the pipe until then.
+        self._reader.join(CLOSE_S)
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -113,6 +113,11 @@ class Session:
             self.resume_server()
         self._stack.close()
 
+    @property
+    def place(self) -> str:
+        """The backend, as `allocator.bench.runs.run` takes it: a server of a run's own, where there can be one."""
+        return self.backend if self.server.owned else self.server.url
+
     # The load
 
     def change(self, settings: Settings) -> None:
@@ -147,11 +152,6 @@ class Session:
         """A row each, by number."""
         counted = dict(tallies.tallies(self._folder))
         return [_row(number, worker, counted) for number, worker in sorted(self.crew.workers.items())]
-
-    @property
-    def place(self) -> str:
-        """The backend, as `allocator.bench.runs.run` takes it: a server of a run's own, where there can be one."""
-        return self.backend if self.server.owned else self.server.url
 
     @property
     def worker_count(self) -> int:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 SUFFIX = ".tally"
 
-SENT, REFUSED, DONE, RETRIED, DEAD, JOB, STARTED_NS = range(7)
+SENT, REFUSED, DONE, RETRIED, JOB, STARTED_NS = range(6)
 """
-SENT, REFUSED: jobs of the load, accepted and not. DONE, RETRIED, DEAD: attempts of a worker, by how they ended. JOB:
-what it is at, the job's number and one more; 0: nothing.
+SENT, REFUSED: jobs of the load, accepted and not. DONE, RETRIED: attempts of a worker, by how they ended. JOB: what it
+is at, the job's number and one more; 0: nothing.
 """
 
-NUMBERS = 7
+NUMBERS = 6
 
 
 def new_tally(folder: Path) -> memoryview:

@@ -45,9 +45,6 @@ class Counting(Events):
     def on_retry(self, lease: Lease, error: str, delay_s: float) -> None:
         self._tally[tallies.RETRIED] += 1
 
-    def on_dead(self, lease: Lease, error: str) -> None:
-        self._tally[tallies.DEAD] += 1
-
 
 class Body:
     """The job body of the bench, whose attempts fail as the lab says at the time."""

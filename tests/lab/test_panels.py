@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image
 
 from allocator import Job, Queue
 from allocator.bench.scratch import scratch_name
+from allocator.bench.workload import Workload
 from allocator.lab import Lab
 from allocator.lab.figure import HEIGHT_PX, WIDTH_PX, LiveFigure
 from allocator.lab.panels.acting import Acting
@@ -114,6 +116,39 @@ def test_only_what_the_filter_lets_through_is_purged_and_only_after_a_question(l
     until(lambda: queue.counts()["dead"] == 1, "those of the type are gone")
     assert before == 3
     assert [letter.job.type for letter in queue.dead_letters()] == ["media"]
+
+
+def works(lab: Lab) -> bool:
+    """Whether jobs were done when it was last looked at."""
+    return lab.session is not None and bool(lab.session.reader.latest.throughput_per_s)
+
+
+@pytest.mark.service
+@pytest.mark.redis
+def test_a_lab_from_start_to_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second start changes nothing; what was done is exported; nothing is left, nor shown as if it still were."""
+    monkeypatch.setenv("ALLOCATOR_REPORTS", str(tmp_path))
+    lab = Lab()
+    try:
+        found(lab, "start").click()
+        found(lab, "start").click()
+        until(
+            lambda: lab.tick() or (lab.session is not None and lab.session.reader.latest.throughput_per_s), "it works"
+        )
+        _, kill, *_ = found(lab, "worker-0").children
+        kill.click()
+        until(lambda: lab.tick() or lab.session.workers()[0].restarts, "it is replaced")
+        found(lab, "export").click()
+        until(lambda: list(tmp_path.glob("lab-*.yaml")), "it is exported")
+        found(lab, "stop").click()
+        until(lambda: lab.tick() or not found(lab, "start").disabled, "it has stopped")
+        names = {name for widget in each_of(lab) for name in widget._dom_classes}
+    finally:
+        lab.close()
+
+    (file,) = tmp_path.glob("lab-*.yaml")
+    assert [fault.kind for fault in Workload.from_yaml(file).faults] == ["kill_worker"]
+    assert "allocator-lab-worker-0" not in names
 
 
 def test_what_fails_in_the_background_is_shown_until_something_goes_well() -> None:

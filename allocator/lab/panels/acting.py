@@ -31,6 +31,8 @@ class Acting:
         self.box.add_class("allocator-lab-lines")
         self._thread = ThreadPoolExecutor(1, "lab-acting")
         self._lock = threading.Lock()
+        self._busy: list[Any] = []
+        """Buttons whose deed is not over."""
 
     def on_click(self, button: Any, told: str, deed: Callable[[], object]) -> None:
         """
@@ -41,6 +43,7 @@ class Acting:
         """
 
         def act(_: Any) -> None:
+            self._busy.append(button)
             button.disabled = True
             self._thread.submit(self._act, told, deed, button)
 
@@ -79,6 +82,11 @@ class Acting:
         """Say what is being done, or was."""
         self._set(self.told, html.escape(text))
 
+    def enable(self, controls: Iterable[Any], enabled: bool) -> None:
+        """Disable what cannot be used now, or the other way round."""
+        for control in controls:
+            control.disabled = not enabled or control in self._busy
+
     def stop(self) -> None:
         """Wait for what is being done, and do nothing more."""
         self._thread.shutdown(cancel_futures=True)
@@ -94,8 +102,9 @@ class Acting:
             self.clear()
             self.say(result if isinstance(result, str) else f"{told}: done")
         finally:
+            self._busy.remove(button)
             button.disabled = False
-            self._after()
+            self.guard(self._after)
 
     def _set(self, widget: Any, value: str) -> None:
         with self._lock:
@@ -116,9 +125,3 @@ def asked(acting: Acting, button: Any, question: str, told: str, deed: Callable[
     for answer in (yes, no):
         answer.on_click(lambda _: show("none"))
     return box
-
-
-def enable(controls: Iterable[Any], enabled: bool) -> None:
-    """Disable what cannot be used now, or the other way round."""
-    for control in controls:
-        control.disabled = not enabled

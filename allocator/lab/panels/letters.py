@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
 from allocator.domain.deadletter import Attempt, DeadLetter
-from allocator.lab.panels.acting import Acting, asked, enable
+from allocator.lab.panels.acting import Acting, asked
 from allocator.lab.panels.looks import button, panel
 from allocator.queue.base import Queue
 
@@ -28,7 +28,7 @@ class LettersPanel:
     def __init__(
         self, acting: Acting, queue: Callable[[], Queue | None], write: bool, note: Callable[[str, str], None]
     ) -> None:
-        self._acting, self._queue, self._write, self._note = acting, queue, write, note
+        self._acting, self._queue, self._note = acting, queue, note
         self._letters: dict[str, DeadLetter] = {}
         self._looked_at = 0.0
         self._dead: int | None = None
@@ -76,12 +76,12 @@ class LettersPanel:
     def refresh(self, dead: int | None = None) -> None:
         """Enable what can be used now; look the list up where their number has changed and nothing is chosen."""
         there = self._queue() is not None
-        enable([self._look], there)
-        enable([self._put_back], there and bool(self._list.value))
-        enable([self._put_back_all, self._purge], there and bool(self._letters))
+        self._acting.enable([self._look], there)
+        self._acting.enable([self._put_back], there and bool(self._list.value))
+        self._acting.enable([self._put_back_all, self._purge], there and bool(self._letters))
         if not there:
             self._letters, self._dead = {}, None
-            self._list.options = []
+            self._list.options, self._told.value = [], ""
         elif dead not in (None, self._dead) and not self._list.value and time.monotonic() - self._looked_at >= LOOK_S:
             self._looked_at, self._dead = time.monotonic(), dead
             self._acting.quietly(self._read)

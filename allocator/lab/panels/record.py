@@ -7,7 +7,7 @@ from pathlib import Path
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
-from allocator.lab.panels.acting import Acting, enable
+from allocator.lab.panels.acting import Acting
 from allocator.lab.panels.looks import button, panel
 from allocator.lab.recorded import Told
 from allocator.lab.recording import Recording
@@ -40,6 +40,7 @@ class RecordPanel:
         export: Callable[[], tuple[Path, str]],
         has_actions: Callable[[], bool],
     ) -> None:
+        self._acting = acting
         self._recording, self._export, self._has_actions = recording, export, has_actions
         self._shown: Told | None = None
         self._what = widgets.Dropdown(
@@ -84,11 +85,11 @@ class RecordPanel:
         recording = self._recording()
         runs = recording is not None and not recording.is_over
         stoppable = runs and recording is not None and recording.told.phase in ("sending", "draining")
-        enable([self._what], not runs)
-        enable([self._seconds], not runs and self._what.value == SETTINGS)
-        enable([self._start], not runs and (self._what.value == SETTINGS or self._has_actions()))
-        enable([self._stop], stoppable)
-        enable([self._export_it], not runs and self._has_actions())
+        self._acting.enable([self._what], not runs)
+        self._acting.enable([self._seconds], not runs and self._what.value == SETTINGS)
+        self._acting.enable([self._start], not runs and (self._what.value == SETTINGS or self._has_actions()))
+        self._acting.enable([self._stop], stoppable)
+        self._acting.enable([self._export_it], not runs and self._has_actions())
         if recording is not None and recording.told != self._shown:
             self._shown = recording.told
             self._show(recording.told)

@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
 from allocator.lab.figure import duration
-from allocator.lab.panels.acting import Acting, asked, enable
+from allocator.lab.panels.acting import Acting, asked
 from allocator.lab.panels.looks import button, columns, panel
 from allocator.lab.session import Session, WorkerRow
 
@@ -86,12 +86,14 @@ class WorkersPanel:
         active = session is not None and not session.resting
         harmable = active and session is not None and session.server.owned
         paused = session is not None and session.server_paused
-        enable([self._add], active)
-        enable([control for row in self._rows.values() for control in row.controls], active)
-        enable([self._pause], harmable and not paused)
-        enable([self._resume], paused)
-        enable([self._restart], harmable)
-        enable([self._flush], harmable and not paused and session is not None and session.backend == "redis")
+        self._acting.enable([self._add], active)
+        self._acting.enable([control for row in self._rows.values() for control in row.controls], active)
+        self._acting.enable([self._pause], harmable and not paused)
+        self._acting.enable([self._resume], paused)
+        self._acting.enable([self._restart], harmable)
+        self._acting.enable(
+            [self._flush], harmable and not paused and session is not None and session.backend == "redis"
+        )
         self._note.value = _note(session)
 
     def _running(self) -> Session:

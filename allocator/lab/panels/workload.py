@@ -5,7 +5,7 @@ from typing import Any
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
-from allocator.lab.panels.acting import Acting, enable
+from allocator.lab.panels.acting import Acting
 from allocator.lab.panels.looks import button, panel
 from allocator.lab.session import BACKENDS, WORKERS, Session
 from allocator.lab.settings import Settings
@@ -117,9 +117,9 @@ class WorkloadPanel:
     def refresh(self) -> None:
         """Enable what can be used now, and show as many workers as there are."""
         session = self._session()
-        enable([self._start, self._backend], session is None)
-        enable(self._acting_controls, session is None or not session.resting)
-        enable([self._stop], session is not None)
+        self._acting.enable([self._start, self._backend], session is None)
+        self._acting.enable(self._acting_controls, session is None or not session.resting)
+        self._acting.enable([self._stop], session is not None)
         if session is not None:
             self._follows = True
             self._workers.value = session.worker_count
@@ -141,7 +141,8 @@ class WorkloadPanel:
             self._capacity.value = ""
             return
         most = workers / settings.service_s
-        share = settings.rate_per_s / (1 - settings.failing_share if settings.failing_share < 1 else 1) / most
+        attempts = sum(settings.failing_share**failed for failed in range(settings.max_retries + 1))
+        share = settings.rate_per_s * attempts / most
         verdict = "the backlog grows" if share > 1 else "they keep up" if share < 0.8 else "they barely keep up"
         self._capacity.value = (
             f"{workers} workers can do at most {most:,.0f} attempts/s; at {share:.0%} of it {verdict}"
