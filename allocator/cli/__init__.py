@@ -13,6 +13,7 @@ from allocator.cli.get import get
 from allocator.cli.ingest import ingest
 from allocator.cli.jobs import jobs
 from allocator.cli.keys import keys
+from allocator.cli.lab import lab
 from allocator.cli.library import library
 from allocator.cli.objects import objects
 from allocator.cli.options import settings
@@ -47,6 +48,7 @@ app.add_typer(library, name="library")
 
 app.add_typer(bench, name="bench")
 app.add_typer(report, name="report")
+app.command()(lab)
 # What has a command line of its own gets the arguments as they are.
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)(
     services

@@ -16,7 +16,7 @@ from allocator.bench.workload import Workload
 from allocator.domain.errors import AllocatorError
 from allocator.lab.outliving import die_with
 from allocator.report.executing import execute
-from allocator.report.notebook import notebooks_folder
+from allocator.report.places import notebooks_folder
 
 NOTEBOOK = "70-run"
 EXECUTED = "run.ipynb"

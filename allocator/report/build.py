@@ -14,8 +14,9 @@ from allocator.report.claims import BACKENDS, load_claims
 from allocator.report.executing import execute
 from allocator.report.export import export
 from allocator.report.made import COMPARING, OWN_CLAIMS, PASSED, Made, NoReport, Step
-from allocator.report.notebook import notebooks_folder, profile
+from allocator.report.notebook import profile
 from allocator.report.page import Page
+from allocator.report.places import notebooks_folder
 from allocator.report.results import write_results
 from allocator.report.testing import named_tests, run_tests
 from allocator.services import Server, ServiceUnavailable, open_postgres, open_redis

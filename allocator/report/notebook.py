@@ -8,8 +8,6 @@ import os
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from importlib.resources import files
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +19,7 @@ from allocator.bench.runs.backends import KINDS
 from allocator.bench.scratch import scratch_name
 from allocator.domain.errors import AllocatorError
 from allocator.report.artefacts import Artefacts
+from allocator.report.places import notebooks_folder
 from allocator.services import Server, ServiceUnavailable, open_postgres, open_redis
 
 INJECTED = "# Parameters"
@@ -203,21 +202,6 @@ class _Line:
 
     def __repr__(self) -> str:
         return self._text
-
-
-def notebooks_folder() -> Path:
-    """
-    Where the notebooks are: in the installed package, else in the checkout.
-
-    Raises:
-        FileNotFoundError: In neither.
-    """
-    packed = Path(str(files("allocator") / "notebooks"))
-    checkout = Path(__file__).parents[2] / "notebooks"
-    for folder in (packed, checkout):
-        if folder.is_dir():
-            return folder
-    raise FileNotFoundError(f"the notebooks are neither in {packed} nor in {checkout}; install allocator again")
 
 
 def profile(name: str) -> dict[str, dict[str, Any]]:

@@ -317,14 +317,14 @@ def masked(url: str) -> str:
 
 def taken_port(name: str, port: int) -> str:
     """What to tell someone whose port is in use."""
-    variable, scheme = ("DATABASE_URL", "postgresql") if name == "postgres" else ("REDIS_URL", "redis")
-    return (
-        f"port {port} is taken: something else listens on 127.0.0.1:{port}. See who with `lsof -i :{port}` "
-        "or "
-        f"`ss -ltnp 'sport = :{port}'` and stop it, choose another port, or, if it is the server wanted, "
-        "use it as it "
-        f"is with {variable}={scheme}://127.0.0.1:{port}"
+    text = (
+        f"port {port} is taken: something else listens on 127.0.0.1:{port}. See who with `lsof -i :{port}` or "
+        f"`ss -ltnp 'sport = :{port}'` and stop it, or choose another port"
     )
+    by_url = {"redis": "REDIS_URL=redis", "postgres": "DATABASE_URL=postgresql"}.get(name)
+    if by_url is None:
+        return text
+    return f"{text}; or, if it is the server wanted, use it as it is with {by_url}://127.0.0.1:{port}"
 
 
 def ensure_port(name: str, port: int | None) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from allocator.report.build import PAGE, render
 from allocator.report.made import Made
-from allocator.report.notebook import notebooks_folder
+from allocator.report.places import notebooks_folder
 from tests.browser.conftest import Pages
 from tests.report.builders import a_case, a_report, a_run, late, lossy
 

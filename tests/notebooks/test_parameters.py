@@ -14,8 +14,8 @@ from allocator.report.notebook import (
     Servers,
     check_parameters,
     injected_names,
-    notebooks_folder,
 )
+from allocator.report.places import notebooks_folder
 from allocator.services import ServiceUnavailable
 from tests.notebooks.executing import FOLDER
 
