@@ -34,6 +34,11 @@ SMALL = 12
 RATIOS = (0.01, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10, 100)
 """What may stand at an axis of ratios."""
 
+FAR_RATIOS = (0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100)
+"""The same where the axis reaches so far that those about 1 would run into each other."""
+
+FAR = 6.0
+
 MANY = 5000
 """So many marks are drawn as a picture within the figure, which as lines would be megabytes."""
 
@@ -312,7 +317,7 @@ def ratios(ax: Axes, comparisons: pd.DataFrame) -> None:
     ax.set_xscale("log")
     ax.minorticks_off()
     low, high = ax.get_xlim()
-    shown = [ratio for ratio in RATIOS if low <= ratio <= high]
+    shown = [ratio for ratio in (RATIOS if high / low < FAR else FAR_RATIOS) if low <= ratio <= high]
     ax.set_xticks(shown, [f"{ratio:g}" for ratio in shown])
     ax.set_xlabel("ratio (grey: as good as the same)")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from allocator.domain.errors import AllocatorError
-from allocator.report.artefacts import write_atomically
+from allocator.report.artefacts import reports_folder, write_atomically
 
 MADE = "made.json"
 OWN_CLAIMS = "claims.toml"
@@ -77,6 +77,8 @@ class Made(msgspec.Struct, kw_only=True):
         """
         try:
             return msgspec.json.decode((folder / MADE).read_bytes(), type=cls)
+        except FileNotFoundError:
+            raise NoReport(f"{folder} holds no report; `allocator report` makes one, and says where") from None
         except (OSError, msgspec.MsgspecError) as error:
             raise NoReport(f"{folder} holds no report that can be read: {error}") from error
 
@@ -85,3 +87,18 @@ class Made(msgspec.Struct, kw_only=True):
         """What of the harness did not work, a sentence each."""
         steps = [step for step in (self.tests, *self.notebooks) if step.status in (FAILED, TIMED_OUT)]
         return self.problems + [f"{step.name} {step.status}: {step.error}" for step in steps]
+
+
+def newest_report(reports: Path | None = None) -> Path:
+    """
+    The folder of the report that was begun last, in `reports` or `reports_folder()`.
+
+    Raises:
+        NoReport: There is none.
+    """
+    where = (reports or reports_folder()).resolve()
+    # Their names begin with the time.
+    found = sorted(path.parent for path in where.glob(f"*/{MADE}"))
+    if not found:
+        raise NoReport(f"{where} holds no report; `allocator report` makes one")
+    return found[-1]

@@ -232,3 +232,15 @@ def test_ratios_say_their_verdict(ax: Axes) -> None:
     assert ticks(ax, "y") == ["throughput: better", "throughput, again: A/A"]
     assert ticks(ax) == ["0.9", "1", "1.1", "1.25"]
     assert [each.get_xdata()[0] for each in ax.lines if each.get_marker() == "o"] == [1.2, 1.0]
+
+
+def test_ratios_far_from_each_other_can_be_read(ax: Axes) -> None:
+    """Fewer stand at the axis then."""
+    comparisons = pd.DataFrame(
+        [("p99 of wait time", 2.0, 0.2, 9.0, 0.2, "undecided")],
+        columns=["label", "value", "low", "high", "margin", "verdict"],
+    )
+
+    figures.ratios(ax, comparisons)
+
+    assert ticks(ax) == ["0.2", "0.5", "1", "2", "5", "10"]
