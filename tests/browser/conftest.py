@@ -28,6 +28,8 @@ ARGUMENTS = [
     "--disable-quic",
     "--disable-sync",
     "--no-first-run",
+    # No other machine is found, whatever a page asks for.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     # Containers have little memory to share between processes.
     "--disable-dev-shm-usage",
 ]
