@@ -1,4 +1,4 @@
-"""What the programs of the lab are told when they start."""
+"""What the programs of the lab are told when they start, and what they tell."""
 
 from pathlib import Path
 
@@ -34,3 +34,45 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
 def read_orders(text: str) -> Orders:
     """From the command line of a program."""
     return msgspec.json.decode(text, type=Orders)
+
+
+class RunOrders(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Args:
+        workload: As YAML.
+        backend: As `allocator.bench.runs.run` takes it.
+        folder: Where runs are kept.
+        parent: The process that started it.
+    """
+
+    workload: str
+    backend: str
+    folder: str
+    parent: int
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    How far it is.
+
+    Args:
+        phase: preparing, sending, draining, judging, drawing, over.
+        sent, done, total: Jobs.
+        run: The run's folder, once it is made.
+        verdict: holds, broken, inconclusive.
+        failed_gates: Where there are any, the figures decide nothing.
+        interrupted: Whether it was stopped before its end.
+        notebook: That shows it; empty: there is none.
+        problem: What went wrong; empty: nothing.
+    """
+
+    phase: str
+    sent: int = 0
+    done: int = 0
+    total: int = 0
+    run: str = ""
+    verdict: str = ""
+    failed_gates: list[str] = []
+    interrupted: bool = False
+    notebook: str = ""
+    problem: str = ""

@@ -14,6 +14,7 @@ import msgspec
 from allocator.bench.runs import Progress, run
 from allocator.bench.workload import Workload
 from allocator.domain.errors import AllocatorError
+from allocator.lab.orders import RunOrders, Told
 from allocator.lab.outliving import die_with
 from allocator.report.executing import execute
 from allocator.report.places import notebooks_folder
@@ -22,48 +23,6 @@ NOTEBOOK = "70-run"
 EXECUTED = "run.ipynb"
 LIMIT_S = 120.0
 TOLD_S = 0.3
-
-
-class RunOrders(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    Args:
-        workload: As YAML.
-        backend: As `allocator.bench.runs.run` takes it.
-        folder: Where runs are kept.
-        parent: The process that started it.
-    """
-
-    workload: str
-    backend: str
-    folder: str
-    parent: int
-
-
-class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """
-    How far it is.
-
-    Args:
-        phase: preparing, sending, draining, judging, drawing, over.
-        sent, done, total: Jobs.
-        run: The run's folder, once it is made.
-        verdict: holds, broken, inconclusive.
-        failed_gates: Where there are any, the figures decide nothing.
-        interrupted: Whether it was stopped before its end.
-        notebook: That shows it; empty: there is none.
-        problem: What went wrong; empty: nothing.
-    """
-
-    phase: str
-    sent: int = 0
-    done: int = 0
-    total: int = 0
-    run: str = ""
-    verdict: str = ""
-    failed_gates: list[str] = []
-    interrupted: bool = False
-    notebook: str = ""
-    problem: str = ""
 
 
 def tell(told: Told) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from allocator.bench.workload import Workload
-from allocator.lab.recorded import RunOrders, Told
+from allocator.lab.orders import RunOrders, Told
 
 SAID_CHARS = 600
 CLOSE_S = 5.0

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import ipywidgets as widgets  # type: ignore[import-untyped]
 
+from allocator.lab.orders import Told
 from allocator.lab.panels.acting import Acting
 from allocator.lab.panels.looks import button, panel
-from allocator.lab.recorded import Told
 from allocator.lab.recording import Recording
 
 SETTINGS, ACTIONS = "settings", "actions"
