@@ -67,6 +67,7 @@ class Lab:
             self.record = RecordPanel(
                 self._acting, self.start_recording, lambda: self.recording, self.export, lambda: self._last is not None
             )
+            self._acting.say("Nothing runs yet: press Start.")
             parts += [self.workload.box, self.live.box, self.workers.box, self.letters.box, self.record.box]
         else:
             self._acting.say(f"attached to {self._attached.queue.identity}, " + ("may write" if write else "read only"))
@@ -122,15 +123,22 @@ class Lab:
         if session is not None:
             session.rest()
 
-    def export(self) -> tuple[Path, str]:
-        """Write what was done as a workload; gives the file, and its text. Raises InvalidWorkload: nothing arrived."""
+    def export(self) -> tuple[str, str]:
+        """
+        Write what was done as a workload, into the folder of reports.
+
+        Returns:
+            The command that replays it, and the file's text.
+        Raises:
+            InvalidWorkload: Nothing arrived.
+        """
         assert self._last is not None
         log = self._last.log
         text = written(replayed(log), left_out(log))
         path = reports_folder() / f"lab-{datetime.now(UTC):%Y%m%dT%H%M%S}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
-        return path, text
+        return f"allocator bench run {path} --backend {self._last.backend}", text
 
     def close(self) -> None:
         """End everything. Idempotent."""

@@ -82,8 +82,10 @@ class Session:
         self.settings.check()
         self.server_paused = self.resting = self._closed = False
         with ExitStack() as stack:
-            self._folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="allocator-lab-")))
             self.server = stack.enter_context(_server(backend))
+            # In the server's folder, which its watchdog removes should this process be killed.
+            folder = tempfile.TemporaryDirectory(prefix="allocator-lab-", dir=self.server.data_dir)
+            self._folder = Path(stack.enter_context(folder))
             self.queue = open_queue(self.server.url, name=scratch_name("lab"))
             stack.callback(self._erase)
             orders = Orders(url=self.server.url, name=self.queue.name, folder=str(self._folder), parent=os.getpid())

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.lab.waiting import BOUND_S
+from tests.lab.waiting import BOUND_S, until
 
 pytestmark = [pytest.mark.service, pytest.mark.redis, pytest.mark.faults]
 
@@ -28,13 +28,13 @@ recording = Recording(settings_workload(Settings(), 60.0, 1), "redis", Path(sys.
 while recording.told.phase != "sending":
     time.sleep(0.1)
 session.pause_worker(0)
-print("ready", flush=True)
+print(session.server.data_dir, flush=True)
 signal.pause()
 """
 
 
-def test_a_kernel_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
-    """Neither load, nor workers, one of them stopped, nor servers, nor a run that is being recorded."""
+def test_a_kernel_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    """Neither load, nor workers, one of them stopped, nor servers, nor a run that is being recorded; nor files."""
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -45,7 +45,8 @@ def test_a_kernel_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
     with holder:
         try:
             assert holder.stdout is not None
-            assert holder.stdout.readline() == "ready\n"
+            folder = Path(holder.stdout.readline().strip())
+            assert list(folder.glob("allocator-lab-*/*.tally"))
             started = psutil.Process(holder.pid).children(recursive=True)
             modules = {word for process in started for word in process.cmdline() if word.startswith("allocator.lab.")}
         finally:
@@ -55,3 +56,4 @@ def test_a_kernel_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
 
     assert modules == {"allocator.lab.load", "allocator.lab.worker", "allocator.lab.recorded"}
     assert left == []
+    until(lambda: not folder.exists(), "the folder of its server goes")

@@ -16,9 +16,9 @@ STYLE = """<style>
 .allocator-lab-numbers > div { min-width: 76px; }
 .allocator-lab-numbers span { color: var(--jp-ui-font-color2); font-size: 12px; }
 .allocator-lab-numbers output { display: block; font-size: 17px; font-variant-numeric: tabular-nums; }
-.allocator-lab-line { display: flex; font-variant-numeric: tabular-nums; }
+.allocator-lab-line { display: flex; align-items: center; min-height: 30px; font-variant-numeric: tabular-nums; }
 .allocator-lab-line span { width: 96px; }
-.allocator-lab-heading { color: var(--jp-ui-font-color2); font-size: 12px; }
+.allocator-lab-heading { min-height: 0; color: var(--jp-ui-font-color2); font-size: 12px; }
 .allocator-lab, .jp-OutputArea-output:has(> .allocator-lab), .jp-OutputArea-child:has(.allocator-lab),
 .jp-OutputArea:has(.allocator-lab), .jp-Cell-outputWrapper:has(.allocator-lab) { overflow: visible; }
 .allocator-lab-lines { position: sticky; top: 0; z-index: 2; background: var(--jp-layout-color0); }

@@ -28,7 +28,7 @@ class RecordPanel:
     Args:
         start: Begins to record what is asked for, SETTINGS (for so many seconds) or ACTIONS.
         recording: The one that runs or was the last, if there is one.
-        export: Writes what was done into a file, and gives what to tell: the file, and its text.
+        export: Writes what was done into a file; gives the command that replays it, and its text.
         has_actions: Whether anything was done yet.
     """
 
@@ -37,7 +37,7 @@ class RecordPanel:
         acting: Acting,
         start: Callable[[str, float], None],
         recording: Callable[[], Recording | None],
-        export: Callable[[], tuple[Path, str]],
+        export: Callable[[], tuple[str, str]],
         has_actions: Callable[[], bool],
     ) -> None:
         self._acting = acting
@@ -108,12 +108,9 @@ class RecordPanel:
             recording.stop()
 
     def _write(self) -> str:
-        path, text = self._export()
-        self._exported.value = (
-            "<div>Replay it with <code>allocator bench run "
-            f"{html.escape(os.path.relpath(path))} --backend …</code></div><pre>{html.escape(text)}</pre>"
-        )
-        return f"written to {path}"
+        command, text = self._export()
+        self._exported.value = f"Replay it with <code>{html.escape(command)}</code><pre>{html.escape(text)}</pre>"
+        return "exported: Record shows the file, and how to replay it"
 
     def _show(self, told: Told) -> None:
         if told.phase != "over":
