@@ -94,6 +94,8 @@ def open_lab(notebooks: Notebooks, port: int | None = None) -> Server:
         command=[sys.executable, "-m", "jupyterlab"],
         port=port,
         answers=lambda _pid: _identity(address, token),
+        # It gives a kernel five seconds, and never ends by itself when asked to while it restarts one.
+        stop_limit_s=10.0,
         env=_environment(folder.path, notebooks.root),
     )
     path = quote((notebooks.folder / FIRST).relative_to(notebooks.root).as_posix())

@@ -34,9 +34,13 @@ class LabPage:
     def run_all(self) -> None:
         """Run its cells, once its kernel is there, and wait for the panels."""
         self.page.locator(".jp-KernelName", has_text="Python 3").first.wait_for(timeout=START_MS)
-        self.page.locator(".jp-NotebookPanel-toolbar [data-status='idle']").first.wait_for(timeout=START_MS)
+        self.until_idle()
         self.menu("Run", "Run All Cells")
         self.part("start").wait_for(timeout=START_MS)
+
+    def until_idle(self) -> None:
+        """Wait until the kernel waits for something to do."""
+        self.page.locator(".jp-NotebookPanel-toolbar [data-status='idle']").first.wait_for(timeout=START_MS)
 
     def menu(self, name: str, *items: str) -> None:
         """Choose from the menu bar, and from the menus that open there."""
