@@ -5,13 +5,14 @@ import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
-
-from allocator.persistence import Store, open_store
 from allocator.queue.base import Queue, erase
 from allocator.queue.opening import open_queue
+
+if TYPE_CHECKING:
+    # Who wants a queue alone starts sooner without.
+    from allocator.persistence import Store
 
 
 def scratch_name(purpose: str) -> str:
@@ -31,13 +32,17 @@ def scratch_queue(url: str, purpose: str = "scratch", **options: Any) -> Iterato
 
 
 @contextmanager
-def scratch_store(url: str) -> Iterator[Store]:
+def scratch_store(url: str) -> "Iterator[Store]":
     """
     A store of its own, erased at the end.
 
     Args:
         url: `sqlite` for a file in a temporary folder; else that of a PostgreSQL, for a schema of its own there.
     """
+    from sqlalchemy import text
+
+    from allocator.persistence import open_store
+
     if url == "sqlite":
         with (
             tempfile.TemporaryDirectory(prefix="allocator-bench-") as folder,

@@ -153,7 +153,7 @@ def diff_reports(before: ReportId, after: ReportId, out: Reports = None, as_json
 
 
 def _find(given: str, out: Path | None) -> Path:
-    from allocator.report.artefacts import reports_folder
+    from allocator.report.places import reports_folder
 
     path, reports = Path(given), out or reports_folder()
     if path.is_dir():

@@ -23,7 +23,7 @@ from allocator.lab.replay import left_out, replayed, settings_workload, written
 from allocator.lab.session import Session, check_backend
 from allocator.lab.settings import Settings
 from allocator.queue.base import Queue
-from allocator.report.artefacts import reports_folder
+from allocator.report.places import reports_folder
 
 
 class Lab:

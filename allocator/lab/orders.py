@@ -7,6 +7,9 @@ import msgspec
 WAITS, SOJOURNS = ".waits", ".sojourns"
 """Suffixes of the files in which workers count how long jobs waited, and how long they took in all."""
 
+TYPES = {"json": 6.0, "media": 3.0, "other": 1.0}
+"""Job type -> weight, of what the lab sends."""
+
 INTENDED = "intended_ns"
 """In the meta of a job: when it was to arrive, on CLOCK_MONOTONIC."""
 

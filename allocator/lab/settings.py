@@ -6,10 +6,10 @@ from typing import Any, Literal
 import msgspec
 
 from allocator.bench.workload import Workload
+from allocator.lab.orders import TYPES
 
 Arrivals = Literal["poisson", "constant", "onoff"]
 
-TYPES = {"json": 6.0, "media": 3.0, "other": 1.0}
 URGENT, USUAL = 100, 0
 BURST_S = 2.0
 """How long a burst lasts, and the lull after it."""

@@ -10,9 +10,8 @@ from allocator.bench.live import WaitCounter
 from allocator.bench.recorder import number_of
 from allocator.domain.lease import Lease
 from allocator.lab import tallies
-from allocator.lab.orders import INTENDED, SOJOURNS, WAITS, Orders, read_orders
+from allocator.lab.orders import INTENDED, SOJOURNS, TYPES, WAITS, Orders, read_orders
 from allocator.lab.outliving import die_with
-from allocator.lab.settings import TYPES
 from allocator.queue.opening import open_queue
 from allocator.supervisor import Context, Events, Supervisor
 

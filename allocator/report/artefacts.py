@@ -14,7 +14,6 @@ A notebook makes one `Artefacts`, runs workloads into `.runs`, and says what cam
 """
 
 import math
-import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ import pandas as pd
 
 from allocator.bench.runs.run import Run
 from allocator.domain.errors import AllocatorError
+from allocator.report.places import reports_folder
 
 RUNS, MEASURES, TABLES, NOTEBOOKS, TESTS = "runs", "measures", "tables", "notebooks", "tests.xml"
 BASELINE, COMPARISONS = "baseline", "comparisons"
@@ -262,14 +262,6 @@ def read_tables(folder: Path, name: str) -> pd.DataFrame | None:
     paths = sorted((folder / TABLES).glob(f"*--{name.replace('/', '-')}.parquet"))
     frames: Sequence[pd.DataFrame] = [pd.read_parquet(path) for path in paths]
     return pd.concat(frames, ignore_index=True) if frames else None
-
-
-def reports_folder() -> Path:
-    """Where reports are: `ALLOCATOR_REPORTS`, else `reports/` of the checkout, else of the current folder."""
-    if given := os.environ.get("ALLOCATOR_REPORTS"):
-        return Path(given)
-    checkout = Path(__file__).resolve().parents[2]
-    return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "reports"
 
 
 def new_report_folder(purpose: str, reports: Path | None = None) -> Path:

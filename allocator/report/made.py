@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 
 from allocator.domain.errors import AllocatorError
-from allocator.report.artefacts import reports_folder, write_atomically
+from allocator.report.artefacts import write_atomically
+from allocator.report.places import reports_folder
 
 MADE = "made.json"
 OWN_CLAIMS = "claims.toml"

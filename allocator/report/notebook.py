@@ -9,24 +9,28 @@ import time
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from IPython.display import display
 from pydantic import ConfigDict, ValidationError, create_model
 
-from allocator.bench.runs import Progress
-from allocator.bench.runs.backends import KINDS
 from allocator.bench.scratch import scratch_name
 from allocator.domain.errors import AllocatorError
-from allocator.report.artefacts import Artefacts
 from allocator.report.places import notebooks_folder
 from allocator.services import Server, ServiceUnavailable, open_postgres, open_redis
+
+if TYPE_CHECKING:
+    # Statistics and all that they stand on take a second, which the lab does without.
+    from allocator.bench.runs import Progress
+    from allocator.report.artefacts import Artefacts
 
 INJECTED = "# Parameters"
 """How the cell begins that papermill adds, with the parameters it was given."""
 
 VARIABLES = {"redis": "REDIS_URL", "postgres": "DATABASE_URL"}
 """Backend -> where the URL of a server that runs already may stand."""
+
+KINDS = ("memory", *VARIABLES)
 
 TOLD_S = 0.5
 
@@ -145,7 +149,7 @@ class Servers:
             raise ServiceUnavailable(self.missing[backend])
         return self.urls[backend]
 
-    def tell_missing(self, artefacts: Artefacts, measures: Iterable[str]) -> None:
+    def tell_missing(self, artefacts: "Artefacts", measures: Iterable[str]) -> None:
         """Say of each backend that is not to be had that these were not measured, and why."""
         for backend, reason in self.missing.items():
             for measure in measures:
@@ -166,7 +170,7 @@ def _url(backend: str) -> str:
     return _started[backend].url
 
 
-def watch(title: str) -> Callable[[Progress], None]:
+def watch(title: str) -> "Callable[[Progress], None]":
     """
     One line below the cell that says how far a run is: `run(workload, backend, say=watch("steady"))`.
 
@@ -176,13 +180,13 @@ def watch(title: str) -> Callable[[Progress], None]:
     return lambda progress: tell("", progress)
 
 
-def watch_each(title: str) -> Callable[[str, Progress], None]:
+def watch_each(title: str) -> "Callable[[str, Progress], None]":
     """The same for series of runs, which say which of them it is that is so far."""
     began = time.monotonic()
     line: Any = display(_Line(f"{title}: preparing"), display_id=True)  # type: ignore[no-untyped-call]
     said = 0.0
 
-    def say(which: str, progress: Progress) -> None:
+    def say(which: str, progress: "Progress") -> None:
         nonlocal said
         now = time.monotonic()
         if now - said < TOLD_S and progress.phase != "judging":

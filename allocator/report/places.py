@@ -1,5 +1,6 @@
-"""Where the notebooks are, for whoever does not run one."""
+"""Where notebooks and reports are, for whoever neither runs nor makes one."""
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,3 +18,11 @@ def notebooks_folder() -> Path:
         if folder.is_dir():
             return folder
     raise FileNotFoundError(f"the notebooks are neither in {packed} nor in {checkout}; install allocator again")
+
+
+def reports_folder() -> Path:
+    """Where reports are: `ALLOCATOR_REPORTS`, else `reports/` of the checkout, else of the current folder."""
+    if given := os.environ.get("ALLOCATOR_REPORTS"):
+        return Path(given)
+    checkout = Path(__file__).resolve().parents[2]
+    return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "reports"
