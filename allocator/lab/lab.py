@@ -57,7 +57,7 @@ class Lab:
         self._ending, self._refreshing = threading.Event(), threading.RLock()
         self._acting = Acting(self._refresh)
         self._said, self._records = "", False
-        self.live = LivePanel()
+        self.live = LivePanel(is_ours=url is None)
         self.letters = LettersPanel(self._acting, lambda: self._queue, write or url is None, self._note)
         self.workload = self.workers = self.record = None
         parts: list[Any] = [widgets.HTML(STYLE), self._acting.box]

@@ -94,9 +94,11 @@ class LettersPanel:
         self._list.options = [(_line(letter), letter.job.id) for letter in letters]
         self._list.value = chosen
         self._dead = dead = queue.counts()["dead"]
-        is_filtered = any(self._filter().values())
-        shown = f"{len(letters):,} that the filter lets through" if is_filtered else f"The {len(letters):,} oldest"
-        self._told.value = f"{shown}, of {dead:,}." if dead else "None."
+        if len(letters) == dead:
+            self._told.value = "All of them." if dead else "None."
+        else:
+            which = "that the filter lets through" if any(self._filter().values()) else "the oldest"
+            self._told.value = f"{len(letters):,} of {dead:,}: {which}."
         return f"{len(letters)} dead letters"
 
     def _filter(self) -> dict[str, str | None]:
@@ -133,7 +135,8 @@ class LettersPanel:
 
 
 def _line(letter: DeadLetter) -> str:
-    return f"{_clock(letter.dead_at)}   {letter.job.type}   {letter.attempt_count} attempts   {letter.error[:90]}"
+    attempts = f"{letter.attempt_count} attempt{'' if letter.attempt_count == 1 else 's'}"
+    return f"{_clock(letter.dead_at)}   {letter.job.type}   {attempts}   {letter.error[:90]}"
 
 
 def _history(letter: DeadLetter) -> str:

@@ -12,9 +12,14 @@ UNKNOWN = "–"
 
 
 class LivePanel:
-    """For the one thread that looks."""
+    """
+    For the one thread that looks.
 
-    def __init__(self) -> None:
+    Args:
+        is_ours: Whether those who work on the queue can be asked, and not the queue alone.
+    """
+
+    def __init__(self, is_ours: bool) -> None:
         self._figure = LiveFigure()
         self._is_clear = True
         self._numbers = widgets.HTML(_told(Reading(0.0)))
@@ -24,7 +29,8 @@ class LivePanel:
         )
         self._image.add_class("allocator-lab-figure")
         self._note = widgets.HTML()
-        self.box = panel("Live", "drawn twice a second", [self._note, self._numbers, self._image])
+        told = "drawn twice a second" if is_ours else "drawn twice a second; – is not known to the queue itself"
+        self.box = panel("Live", told, [self._note, self._numbers, self._image])
 
     def tick(self, reader: Reader) -> None:
         """Look, and draw."""
