@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from allocator.cli import app
+from allocator.lab import serving
 from allocator.lab.serving import find_notebooks
 from allocator.report.places import notebooks_folder
 from tests.faults.running import until
@@ -34,6 +35,20 @@ def test_a_checkout_s_notebooks_are_worked_on_where_they_are() -> None:
 
     assert found.folder == notebooks_folder() == found.root / "notebooks"
     assert (found.copied, found.kept) == ((), ())
+
+
+def test_outside_a_checkout_they_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the package, into the current folder."""
+    packed = tmp_path / "site" / "allocator" / "notebooks"
+    packed.mkdir(parents=True)
+    (packed / "lab.ipynb").write_text("{}")
+    monkeypatch.setattr(serving, "notebooks_folder", lambda: packed)
+    monkeypatch.chdir(tmp_path)
+
+    found = find_notebooks(None)
+
+    assert found.root == found.folder == tmp_path / "allocator-lab"
+    assert [path.name for path in found.folder.iterdir()] == ["lab.ipynb"]
 
 
 def test_what_a_user_changed_is_kept(tmp_path: Path) -> None:
