@@ -29,6 +29,7 @@ from allocator.services import NotOurServer, Server, ServiceUnavailable, open_po
 BACKENDS = {"redis": "Redis", "postgres": "PostgreSQL"}
 
 WORKERS = 4
+DRAIN_S = 2.0
 
 _VARIABLES = {"redis": "REDIS_URL", "postgres": "DATABASE_URL"}
 
@@ -134,19 +135,29 @@ class Session:
             self.settings = settings
             if not self.resting:
                 self.crew.change(settings)
-            self.log.note("settings", told, settings=settings)
+                self.log.note("settings", told, settings=settings)
 
     def rest(self) -> None:
-        """Let nothing arrive and nobody begin a job, so that what is measured beside it has the machine for itself."""
+        """
+        Let nothing arrive and nobody begin a job, so that what is measured beside it has the machine for itself.
+
+        What waits is given two seconds to be done: it would wait all the while, and be seen to have done so afterwards.
+        """
         self.resting = True
-        self.crew.change(msgspec.structs.replace(self.settings, rate_per_s=0.0))
+        nothing = msgspec.structs.replace(self.settings, rate_per_s=0.0)
+        self.crew.change(nothing)
+        self.log.note("settings", "resting", settings=nothing)
+        deadline = time.monotonic() + DRAIN_S
+        while self.queue.size() and time.monotonic() < deadline:
+            time.sleep(0.05)
         self.queue.pause()
 
     def go_on(self) -> None:
-        """As before `rest`."""
+        """After `rest`, with the settings as they are by now."""
         self.queue.resume()
         self.resting = False
         self.crew.change(self.settings)
+        self.log.note("settings", "going on", settings=self.settings)
 
     # The workers. What is done to them is logged, and told in words.
 

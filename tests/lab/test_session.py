@@ -115,6 +115,22 @@ def test_dead_letters_can_be_put_back(session: Session) -> None:
     session.change(CALM)
 
 
+def test_while_it_rests_nothing_arrives_and_nothing_waits(session: Session) -> None:
+    """What is set meanwhile holds once it goes on."""
+    session.rest()
+    until(lambda: session.reader.look().arrival_per_s == 0, "nothing arrives")
+    session.change(msgspec.structs.replace(CALM, rate_per_s=40.0))
+    resting = session.queue.counts()
+
+    session.go_on()
+
+    until(lambda: (session.reader.look().arrival_per_s or 0) > 30, "more arrives than before")
+    rates = [action.settings.rate_per_s for action in session.log.actions[-2:] if action.settings is not None]
+    assert (resting["ready"], resting["leased"]) == (0, 0)
+    assert rates == [0.0, 40.0], "so that a replay rests too"
+    session.change(CALM)
+
+
 def test_while_the_server_is_paused_its_counts_are_not_known(session: Session) -> None:
     """And are again once it is resumed; nothing that stood before is shown as how it stands."""
     session.pause_server()
