@@ -4,9 +4,7 @@ import atexit
 import os
 import tempfile
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,10 +15,11 @@ import redis
 from allocator.bench.scratch import scratch_name
 from allocator.domain.errors import AllocatorError
 from allocator.lab import tallies
-from allocator.lab.crew import Crew, Program
+from allocator.lab.crew import Crew
 from allocator.lab.log import Log
 from allocator.lab.orders import Orders
 from allocator.lab.reading import Reader
+from allocator.lab.rows import WorkerRow, worker_row
 from allocator.lab.settings import Settings
 from allocator.queue.base import erase
 from allocator.queue.opening import open_queue
@@ -32,28 +31,6 @@ WORKERS = 4
 DRAIN_S = 2.0
 
 _VARIABLES = {"redis": "REDIS_URL", "postgres": "DATABASE_URL"}
-
-
-@dataclass(frozen=True)
-class WorkerRow:
-    """
-    A worker as it is now.
-
-    Args:
-        state: starting, waiting, working, paused or leaving.
-        job: What it is at; None: nothing.
-        since_s: How long it has been at it.
-        done: Jobs that it has done, its predecessors' included.
-        restarts: How often it was replaced.
-    """
-
-    number: int
-    pid: int | None
-    state: str
-    job: int | None
-    since_s: float | None
-    done: int
-    restarts: int
 
 
 class Session:
@@ -164,7 +141,7 @@ class Session:
     def workers(self) -> list[WorkerRow]:
         """A row each, by number."""
         counted = dict(tallies.tallies(self._folder))
-        return [_row(number, worker, counted) for number, worker in sorted(self.crew.workers.items())]
+        return [worker_row(number, worker, counted) for number, worker in sorted(self.crew.workers.items())]
 
     @property
     def worker_count(self) -> int:
@@ -271,19 +248,3 @@ def _server(backend: str) -> Server:
         if not os.environ.get(_VARIABLES[backend]):
             raise
         return opened()
-
-
-def _row(number: int, worker: Program, counted: Mapping[int, list[int]]) -> WorkerRow:
-    tally = counted.get(worker.pid or 0)
-    job = tally[tallies.JOB] - 1 if tally and tally[tallies.JOB] else None
-    since_s = None if tally is None or job is None else (time.monotonic_ns() - tally[tallies.STARTED_NS]) / 1e9
-    if worker.leaving:
-        state = "leaving"
-    elif worker.paused:
-        state = "paused"
-    elif tally is None:
-        state = "starting"
-    else:
-        state = "waiting" if job is None else "working"
-    done = sum(counted[pid][tallies.DONE] for pid in worker.pids if pid in counted)
-    return WorkerRow(number, worker.pid, state, job, since_s, done, worker.restarts)

@@ -7,7 +7,8 @@ import pytest
 
 from allocator.bench.errors import InvalidWorkload
 from allocator.lab.crew import NoSuchWorker
-from allocator.lab.session import Session, WorkerRow
+from allocator.lab.rows import WorkerRow
+from allocator.lab.session import Session
 from allocator.lab.settings import Settings
 from allocator.services import ServiceUnavailable
 from tests.lab.waiting import until

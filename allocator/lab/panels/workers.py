@@ -9,7 +9,8 @@ import ipywidgets as widgets  # type: ignore[import-untyped]
 from allocator.lab.figure import duration
 from allocator.lab.panels.acting import Acting, asked
 from allocator.lab.panels.looks import button, columns, panel
-from allocator.lab.session import Session, WorkerRow
+from allocator.lab.rows import WorkerRow
+from allocator.lab.session import Session
 
 HEADINGS = ("worker", "state", "job", "for", "jobs done", "restarts")
 
