@@ -18,8 +18,8 @@ class Action:
 
     Args:
         at_s: Seconds since the session began.
-        kind: settings; kill, pause, resume, add or remove of a worker; pause, resume, restart or flushall of the
-            server; put back or purge of dead letters.
+        kind: settings, rest, go on; kill, pause, resume, add, remove of a worker; pause server, resume server, restart
+            server, flushall; put back, purged.
         told: The same in words.
         number: Of the worker.
         settings: From then on.

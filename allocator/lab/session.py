@@ -123,7 +123,7 @@ class Session:
         self.resting = True
         nothing = msgspec.structs.replace(self.settings, rate_per_s=0.0)
         self.crew.change(nothing)
-        self.log.note("settings", "resting", settings=nothing)
+        self.log.note("rest", "resting", settings=nothing)
         deadline = time.monotonic() + DRAIN_S
         while self.queue.size() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -134,7 +134,7 @@ class Session:
         self.queue.resume()
         self.resting = False
         self.crew.change(self.settings)
-        self.log.note("settings", "going on", settings=self.settings)
+        self.log.note("go on", "going on", settings=self.settings)
 
     # The workers. What is done to them is logged, and told in words.
 
