@@ -40,7 +40,7 @@ class LabPage:
 
     def until_idle(self) -> None:
         """Wait until the kernel waits for something to do."""
-        self.page.locator(".jp-NotebookPanel-toolbar [data-status='idle']").first.wait_for(timeout=START_MS)
+        self.page.locator(".jp-NotebookPanel-toolbar [data-status='idle']:visible").wait_for(timeout=START_MS)
 
     def menu(self, name: str, *items: str) -> None:
         """Choose from the menu bar, and from the menus that open there."""
@@ -48,6 +48,10 @@ class LabPage:
         for item in items:
             # By its label, as what is a menu again or can be ticked has other roles, or none.
             self.page.locator(".lm-Menu-itemLabel").get_by_text(item, exact=True).click()
+
+    def tab(self, name: str) -> None:
+        """Bring a notebook to the front that is open already."""
+        self.page.locator("#jp-main-dock-panel .lm-TabBar-tabLabel").get_by_text(name, exact=True).click()
 
     def part(self, name: str) -> "Locator":
         """A control, a panel, a number or the figure, as the panels name it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from allocator.lab.session import WORKERS
 from tests.browser.conftest import PATIENCE_MS, Pages
 from tests.browser.labpage import START_MS, LabPage, opened
 from tests.lab.command import LabCommand
@@ -43,11 +44,12 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("server", ["Redis", pytest.param("PostgreSQL", marks=pytest.mark.full)])
-def test_a_person_works_the_queue(panels: LabPage, pictures: Path, server: str) -> None:
+def test_a_person_works_the_queue(lab: LabCommand, panels: LabPage, pictures: Path, server: str) -> None:
     """
     Moves the rate, and numbers and figure follow; kills a worker, and another one takes its place.
 
-    Lets jobs fail, sees why, and puts them back; records a run, and opens its notebook.
+    Lets jobs fail, sees why, and puts them back; records a run, and opens its notebook; restarts the kernel, and
+    server, workers and load have gone with it.
     """
     panels.choose("workload", server)
     panels.click("start")
@@ -80,17 +82,11 @@ def test_a_person_works_the_queue(panels: LabPage, pictures: Path, server: str) 
     panels.click("run-link a")
     panels.page.get_by_role("heading", name="One run, looked at").wait_for(timeout=PATIENCE_MS)
 
-
-def test_a_kernel_that_is_restarted_leaves_nothing(panels: LabPage, lab: LabCommand) -> None:
-    """Server, workers and load end with it."""
-    panels.click("start")
-    panels.until("throughput", "n > 0", START_MS)
-    (kernel,) = (each for each in lab.family() if "ipykernel_launcher" in each.cmdline())
+    kernel = lab.kernels()[0]
     family = kernel.children(recursive=True)
-
+    panels.tab("lab.ipynb")
     panels.menu("Kernel", "Restart Kernel…")
     panels.page.locator(".jp-Dialog .jp-mod-accept").click()
-
     _, alive = psutil.wait_procs(family, timeout=START_MS / 1000)
     panels.until_idle()
-    assert (len(family) > 4, alive) == (True, [])
+    assert (len(family) > WORKERS, alive) == (True, [])

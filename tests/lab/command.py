@@ -80,6 +80,11 @@ class LabCommand:
         """The processes that it started, and those that they did."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
+    def kernels(self) -> list[psutil.Process]:
+        """The kernels that run, the oldest first."""
+        found = [each for each in self.family() if "ipykernel_launcher" in each.cmdline()]
+        return sorted(found, key=lambda each: each.create_time())
+
     def end(self, number: signal.Signals) -> int:
         """Send it a signal; gives its exit status, once everything that it started has gone too."""
         family = self.family()
@@ -95,10 +100,11 @@ class LabCommand:
     def start_kernel(self) -> psutil.Process:
         """A kernel, as opening a notebook starts one; returns once it answers."""
         id = self.client.post("/api/kernels", json={"name": "python3"}).raise_for_status().json()["id"]
-        (process,) = (each for each in self.family() if id in " ".join(each.cmdline()))
+        (process,) = (each for each in self.kernels() if id in each.cmdline()[-1])
         kernel = BlockingKernelClient(connection_file=process.cmdline()[-1])
         kernel.load_connection_file()
-        kernel.start_channels()
+        # Without heartbeats: a kernel that is slow to start is taken for dead by them.
+        kernel.start_channels(hb=False)
         kernel.wait_for_ready(timeout=LONG_S)
         kernel.stop_channels()
         return process
