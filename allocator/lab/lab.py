@@ -36,7 +36,8 @@ class Lab:
     Args:
         url: Of a queue that is in use elsewhere, to look at that one: there is no load then, and nothing to kill.
         name: Of that queue.
-        write: Whether dead letters of that queue may be put back and purged.
+        write: Whether dead letters of that queue may be put back and purged. A job store beside it is not told, and
+            hears of a job when its next attempt begins.
         backend: The one that is chosen at first: redis or postgres.
     Raises:
         QueueUnavailable: The server of `url` could not be reached.
