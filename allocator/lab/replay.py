@@ -69,6 +69,8 @@ def left_out(log: Log) -> list[str]:
     for (_, before), (at_s, after) in pairwise(periods):
         if names := [name for name in after.changed_since(before) if name not in RATE_FIELDS]:
             told.append(f"{at_s:.1f} s: {', '.join(names)} changed; the last value holds for all of the run")
+    if len(_models(periods)) > 1 and any(settings.arrivals == "constant" for _, settings in periods):
+        told.append("arrivals that were evenly spaced: at a rate that changes they come at random")
     return told
 
 
@@ -89,9 +91,13 @@ def _periods(log: Log) -> list[tuple[float, Settings]]:
     return [(0.0, log.settings), *changes]
 
 
+def _models(periods: Sequence[tuple[float, Settings]]) -> set[tuple[str, float]]:
+    """How jobs arrived at some time."""
+    return {(settings.arrivals, settings.rate_per_s) for _, settings in periods}
+
+
 def _arrival(periods: Sequence[tuple[float, Settings]], end_s: float) -> dict[str, Any]:
-    arrivals = {(settings.arrivals, settings.rate_per_s) for _, settings in periods}
-    if len(arrivals) == 1:
+    if len(_models(periods)) == 1:
         return periods[0][1].arrival()
     ends = [*(at_s for at_s, _ in periods[1:]), end_s]
     rates: list[dict[str, float]] = []

@@ -107,13 +107,14 @@ def test_harm_becomes_faults_at_its_instants() -> None:
 def test_what_no_workload_can_say_is_said_beside_it() -> None:
     """In the file too, which is a workload all the same."""
     hand = Hand()
-    hand.at(2.0, "settings", settings=Settings(rate_per_s=50.0, service_s=0.02))
+    hand.at(2.0, "settings", settings=Settings(arrivals="constant", rate_per_s=50.0, service_s=0.02))
     hand.at(4.0, "add", 2)
 
     text = written(replayed(hand.log, 6.0), left_out(hand.log))
 
     assert text.startswith("# Not replayed: 4.0 s: add; the number of workers is the one at the start\n")
     assert "2.0 s: service_s changed; the last value holds for all of the run" in text
+    assert "evenly spaced: at a rate that changes they come at random" in text
     assert Workload.from_yaml(text).model_dump()["service"] == {"model": "exponential", "mean_s": 0.02}
 
 
