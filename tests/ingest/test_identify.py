@@ -11,10 +11,11 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+import puremagic
 import pytest
 
 from allocator.ingest import Identity, Kind, identify
-from allocator.ingest.identify import HEAD_BYTES, MAX_JSON_BYTES
+from allocator.ingest.identify import _MIME, HEAD_BYTES, MAX_JSON_BYTES, _tail_type
 from tests.ingest.samples import SAMPLE_DATA, a_picture, a_sound, a_video, files_below
 
 
@@ -122,6 +123,22 @@ def test_content_decides(tmp_path: Path, content: bytes, expected: Identity) -> 
     found = {of(tmp_path, content, name) for name in ("", "x.exe", "x.json", "x.png")}
 
     assert found == {expected}
+
+
+def test_the_long_tail_is_what_puremagic_says() -> None:
+    """For files that begin with one of its own signatures; the longest one that has a media type decides."""
+    expected = {}
+    for row in [row for row in puremagic.magic_header_array if row.offset == 0][::5]:
+        said = [match for match in puremagic.magic_string(row.byte_match) if match.offset == 0]
+        said = [match for match in said if _MIME.fullmatch(match.mime_type.lower())]
+        longest = max(said, key=lambda match: len(match.byte_match), default=None)
+        if longest is not None and len(longest.byte_match) >= 4:
+            expected[row.byte_match] = longest.mime_type.lower()
+
+    found = {beginning: _tail_type(beginning + b"more") for beginning in expected}
+
+    assert found == expected
+    assert len(expected) > 100
 
 
 def test_a_database_of_sqlite_is_known(tmp_path: Path) -> None:
