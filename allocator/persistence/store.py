@@ -75,12 +75,20 @@ class Store:
         self._closed = False
         self._locks: list[StoreLock] = []
         self._statements = statements_for(engine.dialect.name)
+        # Made once: that takes longer than to run it.
+        self._stored = select(*STORED).where(self._statements.among).order_by(jobs.c.id)
+        self._stored_locked = self._stored.with_for_update()
         self._reader = engine.execution_options(**READ)
         self._writer = engine.execution_options(**WRITE)
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._durable_writer = engine.execution_options(**WRITE_DURABLY)
         # SQLite's writers wait for each other by sleeping; those of one process had better queue.
         self._writing = threading.Lock() if path is not None else nullcontext()
+
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether transactions that write come one after the other."""
+        return self._path is not None
 
     # Submit
 
@@ -113,32 +121,22 @@ class Store:
         fresh: dict[str, tuple[Job, bytes]] = {}
         for stored, record in prepared:
             fresh.setdefault(stored.id, (stored, record))
+        rows = [new_row(identity, stored, record, now, now + stored.delay) for stored, record in fresh.values()]
         with self._write(durable=True) as connection:
             # Ids that were just made cannot be known.
-            chosen = [job.id for job in given if job.id]
-            known = self._write_new(connection, identity, fresh, chosen, now)
+            known = self._write_new(connection, rows, [job.id for job in given if job.id])
         accepted = self._enqueue_new(queue, fresh, known, now)
         return [accepted.get(job.id) or known[job.id].job(now) for job, _ in prepared]
 
     def _write_new(
-        self,
-        connection: Connection,
-        identity: str,
-        fresh: Mapping[str, tuple[Job, bytes]],
-        chosen: Sequence[str],
-        now: float,
+        self, connection: Connection, rows: Iterable[tuple[Any, ...]], chosen: Sequence[str]
     ) -> dict[str, StoredJob]:
-        """Write those of the prepared jobs that are not known; returns those that are. Only `chosen` ids can be."""
+        """Write the rows of those jobs that are not known; returns those that are. Only `chosen` ids can be."""
         known: dict[str, StoredJob] = {}
         if chosen:
             known = {row.id: row for row in self._read_jobs(connection, chosen, lock=True)}
-        rows = [
-            new_row(identity, job, record, now, now + job.delay)
-            for job, record in fresh.values()
-            if job.id not in known
-        ]
         # In the order of ids, as everywhere, so that two who submit the same ones do not wait for each other.
-        for chunk in chunks(sorted(rows)):
+        for chunk in chunks(sorted(row for row in rows if row[0] not in known)):
             self._statements.insert.run(connection, chunk)
         return known
 
@@ -541,9 +539,7 @@ class Store:
         return {row[0]: Known._make(row) for row in found}
 
     def _read_jobs(self, connection: Connection, ids: Iterable[str], *, lock: bool = False) -> list[StoredJob]:
-        query = select(*STORED).where(self._statements.among).order_by(jobs.c.id)
-        if lock:
-            query = query.with_for_update()
+        query = self._stored_locked if lock else self._stored
         return [stored_job(row) for row in connection.execute(query, self._statements.ids(ids))]
 
     def _take_in(self, connection: Connection, leases: Sequence[Lease], identity: str) -> None:
