@@ -1,11 +1,13 @@
 """Runs the API with uvicorn."""
 
+from functools import partial
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from allocator.api.app import create_app
+from allocator.api.heads import BoundedHeads
 from allocator.api.settings import ApiSettings
 
 
@@ -41,6 +43,8 @@ def serve(settings: ApiSettings | None = None) -> int:
         app,
         host=given.host,
         port=given.port,
+        # Called as a class is.
+        http=partial(BoundedHeads, given.head_s),  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=max(1, round(given.grace_s)),

@@ -31,6 +31,7 @@ class ApiSettings(Settings):
     max_files: int = Field(1000, ge=1, description="Most files and documents of one request.")
     max_name_chars: int = Field(255, ge=1, le=1000, description="Longest name of a file.")
     max_uploads: int = Field(16, ge=1, le=32, description="Most uploads at a time; each may take a thread.")
+    head_s: float = Field(10.0, gt=0, description="How long a client may take to send the headers of a request.")
     stall_s: float = Field(30.0, gt=0, description="How long a client may send nothing in the middle of an upload.")
     min_bytes_per_s: float = Field(1000.0, gt=0, description="Least pace of an upload, after its first stall_s.")
     max_upload_s: float = Field(6 * 3600.0, gt=0, description="Longest time that an upload may take, all in all.")

@@ -24,6 +24,7 @@ def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         "max_files": 3,
         "max_name_chars": 40,
         "max_uploads": 1,
+        "head_s": 0.5,
         "stall_s": 1,
         "min_bytes_per_s": 1_000_000,
     }

@@ -5,7 +5,7 @@ import json
 import select
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -145,6 +145,52 @@ def test_a_client_that_trickles_is_let_go(narrow: ApiServer) -> None:
     assert sent > 1
     until(lambda: narrow.incoming() == [], "what was begun has gone")
     narrow.send(("b", b"b"))
+
+
+def answer_to(connection: socket.socket) -> tuple[int, bytes]:
+    """Status and body of what the server says."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    return response.status, response.read()
+
+
+@pytest.mark.parametrize("requests_before", [0, 1])
+def test_a_client_whose_headers_trickle_is_let_go(narrow: ApiServer, requests_before: int) -> None:
+    """On a new connection, and on one that has had an answer; it is told so, and others are served meanwhile."""
+    with socket.create_connection(("127.0.0.1", narrow.port)) as connection:
+        for _ in range(requests_before):
+            connection.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert answer_to(connection)[0] == 200
+        connection.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        while not select.select([connection], [], [], 0.05)[0]:
+            connection.sendall(b"x")
+            assert narrow.client.get("/live").status_code == 200
+
+        assert answer_to(connection) == (400, b"no headers within 0.5 s")
+        assert connection.recv(1) == b""
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "blank lines"])
+def test_a_client_that_asks_for_nothing_is_let_go(narrow: ApiServer, sent: bytes) -> None:
+    """Whoever connects has something to ask."""
+    with socket.create_connection(("127.0.0.1", narrow.port)) as connection:
+        while not select.select([connection], [], [], 0.05)[0]:
+            connection.sendall(sent)
+
+        connection.setblocking(True)
+        assert not sent or answer_to(connection)[0] == 400
+        assert connection.recv(1) == b""
+
+
+def test_endless_headers_are_refused(narrow: ApiServer) -> None:
+    """Before they fill the memory."""
+    with socket.create_connection(("127.0.0.1", narrow.port)) as connection:
+        connection.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\nX-Long: ")
+        # The server hangs up on the rest.
+        with suppress(ConnectionError):
+            for _ in range(10_000):
+                connection.sendall(b"x" * 4096)
+            pytest.fail("40 MB of headers were taken")
 
 
 @pytest.mark.parametrize(
