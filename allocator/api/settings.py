@@ -1,6 +1,7 @@
 """Settings of the API, from variables that begin with `ALLOCATOR_` or from the caller."""
 
 import ipaddress
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field
@@ -49,6 +50,7 @@ class ApiSettings(Settings):
         return self.require_key or not is_loopback(self.host)
 
 
+@lru_cache(maxsize=100)
 def is_loopback(host: str) -> bool:
     """Whether this name or address leads to this machine alone."""
     if host == "localhost":

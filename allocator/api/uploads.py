@@ -6,7 +6,6 @@ from typing import Annotated
 import anyio
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
-from starlette.requests import ClientDisconnect
 
 from allocator.api.multipart import Form, FormReader
 from allocator.api.problems import Problem, later, not_found, responses
@@ -115,9 +114,6 @@ async def _take(request: Request, services: Services, key: str | None) -> Accept
     try:
         rest = await _read(request, reader, services)
         return await to_thread.run_sync(_accept, services, reader, rest, key)
-    except ClientDisconnect:
-        # Nobody reads it; it is for the log.
-        raise Problem(400, "the client hung up in the middle of the upload; nothing of it is kept") from None
     finally:
         # A thread costs more than most requests: none is asked for nothing.
         if reader.is_writing:
@@ -132,25 +128,27 @@ async def _read(request: Request, reader: FormReader, services: Services) -> byt
     size = total = 0
     waited_s = 0.0
     began_at = anyio.current_time()
-    stream = request.stream()
     while True:
         asked_at = anyio.current_time()
         patience_s, said = _patience(settings, total, waited_s, asked_at - began_at)
-        chunk: bytes | None = None
         with anyio.move_on_after(patience_s) as waiting:
-            chunk = await anext(stream, None)
+            message = await request.receive()
         # Bytes that are there already are given without a wait, which then cannot be too long.
         if waiting.cancelled_caught or patience_s <= 0:
             raise Problem(408, f"{said}; nothing of it is kept", {"Connection": "close"})
+        if message["type"] == "http.disconnect":
+            # Nobody reads it; it is for the log.
+            raise Problem(400, "the client hung up in the middle of the upload; nothing of it is kept")
         # What writing takes is not the client's doing.
         waited_s += anyio.current_time() - asked_at
-        if chunk is None:
-            return b"".join(gathered)
+        chunk = message.get("body", b"")
         gathered.append(chunk)
         size += len(chunk)
         total += len(chunk)
         if total > settings.max_body_bytes:
             raise _too_long(settings.max_body_bytes)
+        if not message.get("more_body", False):
+            return b"".join(gathered)
         if size >= GATHERED_BYTES:
             await to_thread.run_sync(reader.feed, b"".join(gathered))
             gathered, size = [], 0
