@@ -71,7 +71,8 @@ class ObjectView(View):
     @classmethod
     def of(cls, asset: Asset, **more: Any) -> Self:
         """The view of an asset."""
-        fields = {name: getattr(asset, name) for name in Asset.__struct_fields__ if name in cls.model_fields}
+        # Of the class that all share: pydantic looks its fields up in the slowest way, and what else there is is given.
+        fields = {name: getattr(asset, name) for name in ObjectView.model_fields}
         fields["received_at"] = utc(asset.received_at)
         fields["placed_at"] = None if asset.placed_at is None else utc(asset.placed_at)
         return cls(**fields, **more)
