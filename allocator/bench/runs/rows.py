@@ -57,7 +57,7 @@ def rows(plan: Plan, records: Records, origin_ns: int, clock: ServerClock, prefi
         jobs[column] = sent[column].to_numpy() if sent[column].dtype != "Int64" else sent[column].array
     if planned["intended_at"].isna().all():
         jobs["warmup"] = jobs["intended_at"] < plan.workload.warmup_s
-    last = attempts.groupby("number").last()
+    last = attempts.groupby("number")[["outcome", "next_due_at"]].last()
     ended = last["outcome"].where(last["outcome"].isin(["done", "cancelled"]))
     is_dead = (last["outcome"] == "failed") & last["next_due_at"].isna()
     done = attempts.loc[attempts["outcome"] == "done", "number"].unique()
