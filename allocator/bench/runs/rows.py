@@ -57,7 +57,7 @@ def rows(plan: Plan, records: Records, origin_ns: int, clock: ServerClock, prefi
         jobs[column] = sent[column].to_numpy() if sent[column].dtype != "Int64" else sent[column].array
     if planned["intended_at"].isna().all():
         jobs["warmup"] = jobs["intended_at"] < plan.workload.warmup_s
-    last = attempts.groupby("number")[["outcome", "next_due_at"]].last()
+    last = _last_of_each(attempts[["number", "outcome", "next_due_at"]])
     ended = last["outcome"].where(last["outcome"].isin(["done", "cancelled"]))
     is_dead = (last["outcome"] == "failed") & last["next_due_at"].isna()
     done = attempts.loc[attempts["outcome"] == "done", "number"].unique()
@@ -67,7 +67,7 @@ def rows(plan: Plan, records: Records, origin_ns: int, clock: ServerClock, prefi
     jobs["state"] = state.fillna("unknown").astype("str")
     jobs["attempts"] = attempts.groupby("number").size().reindex(jobs.index, fill_value=0)
     by_outcome = attempts[(attempts["outcome"] == "done") | ~attempts["number"].isin(done)]
-    jobs["settled_at"] = by_outcome.groupby("number")["settled_at"].last().reindex(jobs.index)
+    jobs["settled_at"] = _last_of_each(by_outcome[["number", "settled_at"]])["settled_at"].reindex(jobs.index)
     of_job = attempts["number"].to_numpy()
     attempts["wait_s"] = attempts["started_at"] - attempts["due_at"]
     attempts["service_s"] = attempts["finished_at"] - attempts["started_at"]
@@ -82,6 +82,11 @@ def rows(plan: Plan, records: Records, origin_ns: int, clock: ServerClock, prefi
     # A column of texts without any text would otherwise be one of objects.
     types = {"attempt": "int64", "token": "str", "worker": "str", "outcome": "str", "error": "str"}
     return Rows(jobs.astype({"enqueue": "str", "enqueue_error": "str"}), attempts.astype(types))
+
+
+def _last_of_each(attempts: pd.DataFrame) -> pd.DataFrame:
+    """The last attempt of each job, by its number. Not `groupby.last`, which fills what it lacks from earlier ones."""
+    return attempts.drop_duplicates("number", keep="last").set_index("number")
 
 
 def open_ends(jobs: pd.DataFrame) -> list[str]:
