@@ -16,6 +16,9 @@ from allocator.report.reading import Report
 LETTERS = 8
 """So many dead letters are shown with their story."""
 
+UNTOLD = "none was told: its worker was gone"
+"""The error of an attempt that no worker could report on; the queue knows that its lease expired."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -125,9 +128,11 @@ def dead_letters(runs: Iterable[Recorded]) -> tuple[Table, Table]:
     """Dead jobs by their last error, and some of them with first and last error and attempts."""
     found = []
     for run in runs:
-        dead = run.run.jobs.loc[run.run.jobs["state"] == "dead", "job"]
-        attempts = run.run.attempts[run.run.attempts["job"].isin(dead) & run.run.attempts["error"].notna()]
-        ends = attempts.groupby("job", sort=False)["error"].agg(["first", "last", "size"]).reset_index()
+        jobs, attempts = run.run.jobs, run.run.attempts
+        dead = jobs.loc[jobs["state"] == "dead", "job"]
+        tried = attempts[attempts["job"].isin(dead) & (attempts["outcome"] != "released")]
+        errors = tried["error"].fillna(UNTOLD).groupby(tried["job"], sort=False)
+        ends = errors.agg(["first", "last", "size"]).rename_axis("job").reset_index()
         found.append(ends.assign(backend=BACKENDS[run.about.backend]))
     letters = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
     if letters.empty:

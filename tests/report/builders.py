@@ -35,7 +35,7 @@ def a_run(
     ):
         made.jobs[column] = made.jobs[end] - made.jobs[begin]
     waits = (made.attempts["started_at"] - made.attempts["due_at"]).set_axis(made.attempts["job"])
-    made.jobs["wait_s"] = waits.reindex(made.jobs["job"]).to_numpy()
+    made.jobs["wait_s"] = waits[~waits.index.duplicated()].reindex(made.jobs["job"]).to_numpy()
     made.attempts["service_s"] = made.attempts["finished_at"] - made.attempts["started_at"]
     made.attempts["pickup_error_s"] = np.nan
     about = About(

@@ -6,6 +6,8 @@ from importlib import resources
 from pathlib import Path
 
 import jsonschema
+import numpy as np
+import pandas as pd
 import pytest
 
 from allocator.report import index
@@ -14,9 +16,12 @@ from allocator.report.history import changes
 from allocator.report.made import TIMED_OUT, Made, Step
 from allocator.report.measuring import figures_of, measure_runs
 from allocator.report.page import Page
+from allocator.report.reading import Report
 from allocator.report.results import SUMMARY_BYTES, read_results, schema, summary
+from allocator.report.tables import UNTOLD, dead_letters
 from allocator.report.verifying import verify
-from tests.report.builders import a_report, a_run, lossy, written
+from tests.bench.statistics.runs import one_server
+from tests.report.builders import JOBS, a_report, a_run, lossy, written
 
 
 @pytest.fixture(scope="module")
@@ -143,3 +148,22 @@ def test_a_failed_notebook_is_named_and_its_claims_say_so(tmp_path: Path) -> Non
     assert found.problems == ["50-ingest timed out: it was not over after 90 s"]
     assert found.exit_status == 2
     assert "50-ingest timed out" in Page(folder).verdict().text
+
+
+def test_a_dead_letter_whose_workers_were_killed_is_among_the_others(tmp_path: Path) -> None:
+    """Nobody recorded an error of its attempts, and each of them counts all the same; what was given back does not."""
+    rows = one_server(np.random.default_rng(1), JOBS, 0.5)
+    rows.jobs.loc[[7, 8], "state"] = "dead"
+    rows.attempts.loc[[7, 8], "outcome"] = ["lost", "failed"]
+    rows.attempts.loc[8, "error"] = "no such file"
+    more = rows.attempts.loc[[7, 7, 8]].assign(attempt=[2, 2, 2], outcome=["lost", "released", "lost"], error=None)
+    rows.attempts = pd.concat([rows.attempts, more], ignore_index=True).astype({"error": "str"})
+    a_run(tmp_path / "runs", "r1", rows=rows)
+
+    reasons, letters = dead_letters(Report(a_report(tmp_path)).runs)
+
+    assert sum(int(row[1]) for row in reasons.rows) == 2
+    assert sorted(row[:1] + row[2:] for row in letters.rows) == [
+        ["j7", "2", UNTOLD, UNTOLD],
+        ["j8", "2", "no such file", UNTOLD],
+    ]
