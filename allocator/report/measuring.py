@@ -19,6 +19,9 @@ from allocator.report.artefacts import Artefacts
 
 LEAST_TO_COMPARE = 2
 
+MOST_WORKERS = 4
+"""The claim on scaling is of up to so many: the more there are, the easier it is for them to do as much."""
+
 Runs: TypeAlias = Mapping[tuple[str, int], Run]
 """Backend and number -> run; those of one number replayed the same schedule."""
 
@@ -135,7 +138,11 @@ def measure_calls(artefacts: Artefacts, timed: pd.DataFrame) -> None:
 
 
 def measure_capacity(artefacts: Artefacts, backends: Iterable[str], found: Mapping[str, CapacitySearch]) -> None:
-    """Keep the capacity of each backend: the highest rate that was held; of those that were not searched, that."""
+    """
+    Keep the capacity of each backend: the highest rate that was held; of those that were not searched, that.
+
+    What was held in a short run, and not in a longer one, is no capacity.
+    """
     for backend in backends:
         name = f"{backend}/capacity_per_s"
         if backend not in found:
@@ -145,6 +152,9 @@ def measure_capacity(artefacts: Artefacts, backends: Iterable[str], found: Mappi
         if not capacity.low_per_s and not all(probe.generator_kept for probe in capacity.probes):
             reason = f"the sender did not keep its schedule ({capacity.sentence})"
             artefacts.not_measured(name, reason, "allocator report --profile ci, on a quieter machine")
+            continue
+        if capacity.confirmations and not capacity.confirmations[0].passed:
+            artefacts.not_measured(name, capacity.sentence, "allocator report --profile full")
             continue
         artefacts.measure(
             name,
@@ -160,13 +170,14 @@ def measure_capacity(artefacts: Artefacts, backends: Iterable[str], found: Mappi
 
 
 def measure_scaling(artefacts: Artefacts, backends: Iterable[str], found: Mapping[str, Scaling]) -> None:
-    """Keep what the most workers did beside the fewest, on each backend."""
+    """Keep what the most workers, up to MOST_WORKERS, did beside the fewest, on each backend."""
     for backend in backends:
         name = f"{backend}/scaling_speedup"
-        if backend not in found or len(found[backend].points) < LEAST_TO_COMPARE:
+        points = found[backend].points.sort_values("workers") if backend in found else pd.DataFrame({"workers": []})
+        points = points[points["workers"] <= MOST_WORKERS]
+        if len(points) < LEAST_TO_COMPARE:
             artefacts.not_measured(name, "this profile compares no numbers of workers", "allocator report --profile ci")
             continue
-        points = found[backend].points.sort_values("workers")
         most = points.iloc[-1]
         artefacts.measure(
             name,
@@ -176,7 +187,7 @@ def measure_scaling(artefacts: Artefacts, backends: Iterable[str], found: Mappin
             low=most["speedup_low"],
             high=most["speedup_high"],
             level=None if pd.isna(most["level"]) else most["level"],
-            runs=[made for runs in found[backend].runs.values() for made in runs],
+            runs=[made for count, runs in found[backend].runs.items() if count <= MOST_WORKERS for made in runs],
             note=f"{most['workers']} workers beside {points['workers'].iloc[0]}",
         )
 

@@ -85,9 +85,9 @@ def faults_of(runs: Mapping[tuple[str, str], Run]) -> pd.DataFrame:
         runs: Backend and fault -> run.
 
     Returns:
-        A row a run, by backend and fault: durability; accepted (jobs), lost, invented, unexplained (repeats without a
-        fault that explains them), stale (late words that were taken); repeats (explained ones); recovery_s (from the
-        end of the last fault until the next job was done that was taken after it); verdict.
+        A row a run, by backend and fault: durability; accepted (jobs), lost (missing: it could not be told), invented,
+        unexplained (repeats without a fault that explains them), stale (late words that were taken); repeats (explained
+        ones); recovery_s (from the end of the last fault until the next job was done that was taken after it); verdict.
     """
     rows = []
     for made in runs.values():
@@ -98,7 +98,7 @@ def faults_of(runs: Mapping[tuple[str, str], Run]) -> pd.DataFrame:
             {
                 "durability": made.about.durability,
                 "accepted": made.summary.accepted,
-                "lost": judgement[Promise.LOST].count,
+                "lost": np.nan if Promise.LOST in judgement.not_judged() else judgement[Promise.LOST].count,
                 "invented": judgement[Promise.INVENTED].count,
                 "unexplained": judgement[Promise.EXPLAINED].count,
                 "stale": judgement[Promise.STALE].count,
@@ -124,7 +124,12 @@ def measure_faults(artefacts: Artefacts, found: pd.DataFrame) -> None:
     for backend, group in found.groupby(level="backend", sort=False):
         faults = group.index.get_level_values("fault")
         told = f"{int(group['accepted'].sum()):,} jobs through {', '.join(faults)}"
-        artefacts.measure(f"{backend}/faults_lost", group["lost"].sum(), "jobs", n=len(group), note=told)
+        untold = group["lost"].isna().sum()
+        if untold and not group["lost"].sum():
+            reason = f"in {untold} of {len(group)} runs it could not be told whether jobs were lost"
+            artefacts.not_measured(f"{backend}/faults_lost", reason, "allocator report")
+        else:
+            artefacts.measure(f"{backend}/faults_lost", group["lost"].sum(), "jobs", n=len(group), note=told)
         of_server = group[faults.isin(["kill_server", "restart_server"])]["recovery_s"]
         name = f"{backend}/recovery_s"
         if of_server.empty or of_server.isna().any():

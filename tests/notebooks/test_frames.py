@@ -10,12 +10,13 @@ from allocator import Backoff, DeadLetter, Job, open_queue
 from allocator.bench.attending import Attended
 from allocator.bench.calls import CONNECTIONS, time_calls
 from allocator.bench.looking import oldest_waiting, watch_counts
-from allocator.bench.runs.series import CapacitySearch
+from allocator.bench.runs.series import CapacitySearch, Scaling
 from allocator.bench.statistics.capacity import Capacity, Probe
+from allocator.bench.statistics.curves import scaling
 from allocator.domain.deadletter import Attempt
 from allocator.persistence import open_store
 from allocator.report.artefacts import Artefacts, read_measures
-from allocator.report.measuring import measure_calls, measure_capacity
+from allocator.report.measuring import measure_calls, measure_capacity, measure_scaling
 from allocator.report.outcomes import faults_of, ingest_of, letters_of, measure_faults, measure_ingest
 from allocator.supervisor import Context, Supervisor
 
@@ -79,6 +80,31 @@ def test_a_rate_that_the_sender_could_not_send_is_no_capacity(tmp_path: Path, ke
     assert measures["redis/capacity_per_s"].value == (0.0 if kept else None)
     assert measures["redis/capacity_per_s"].high == (200.0 if kept else None)
     assert measures["postgres/capacity_per_s"].reason == "this profile searches none"
+
+
+def test_a_rate_that_only_a_short_run_held_is_no_capacity(tmp_path: Path) -> None:
+    """A longer one at less than that did not."""
+    longer = [Probe(190.0, False, reason="the backlog grows"), Probe(440.0, False, reason="the backlog grows")]
+    search = CapacitySearch(Capacity(200.0, 400.0, False, "Not confirmed.", [Probe(200.0, True)], longer), {})
+
+    measure_capacity(Artefacts(tmp_path, "20-throughput"), ["redis"], {"redis": search})
+
+    measure = read_measures(tmp_path)["redis/capacity_per_s"]
+    assert (measure.value, measure.reason) == (None, "Not confirmed.")
+
+
+def test_scaling_is_told_of_as_many_workers_as_the_claim_is_of(tmp_path: Path) -> None:
+    """Eight of them might do twice as much where four do not."""
+    points = scaling({1: [100.0], 4: [150.0], 8: [250.0]}, "sleep")
+
+    measure_scaling(Artefacts(tmp_path, "20-throughput"), ["redis", "memory"], {"redis": Scaling(points, {})})
+
+    measures = read_measures(tmp_path)
+    assert (measures["redis/scaling_speedup"].value, measures["redis/scaling_speedup"].note) == (
+        1.5,
+        "4 workers beside 1",
+    )
+    assert measures["memory/scaling_speedup"].value is None
 
 
 def test_a_live_queue_is_watched_without_changing_it() -> None:
@@ -164,6 +190,21 @@ def test_lost_jobs_of_all_faults_are_added_up(tmp_path: Path) -> None:
     assert measures["redis/faults_lost"].note == "200 jobs through kill_worker, kill_server"
     assert measures["redis/recovery_s"].value == 0.5
     assert measures["postgres/recovery_s"].value is None
+
+
+def test_runs_that_do_not_show_whether_jobs_were_lost_count_for_nothing(tmp_path: Path) -> None:
+    """Where one shows that some were, that is told all the same."""
+    index = pd.MultiIndex.from_tuples(
+        [(backend, kind) for backend in ("redis", "postgres") for kind in ("kill_worker", "flushall")],
+        names=["backend", "fault"],
+    )
+    columns = {"accepted": [100] * 4, "lost": [0, math.nan, 2, math.nan], "recovery_s": [1.0] * 4}
+
+    measure_faults(Artefacts(tmp_path, "40-faults"), pd.DataFrame(columns, index=index))
+
+    measures = read_measures(tmp_path)
+    assert (measures["redis/faults_lost"].value, measures["postgres/faults_lost"].value) == (None, 2)
+    assert measures["redis/faults_lost"].reason == "in 1 of 2 runs it could not be told whether jobs were lost"
 
 
 def test_without_runs_no_fault_is_told(tmp_path: Path) -> None:
