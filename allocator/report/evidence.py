@@ -108,8 +108,9 @@ class Evidence:
     All of a report's folder.
 
     Attributes:
-        damaged: Run folder -> why it cannot be read.
+        damaged: Run folder, or file of tests -> why it cannot be read.
         untested, unmeasured, uncompared: Why a test, a figure or a comparison is not there, where nothing else says so.
+        cut_short: Why not all tests may have run; empty: all have.
 
     Raises:
         BadMeasure: A file of measures is damaged.
@@ -119,6 +120,7 @@ class Evidence:
         self.folder = folder
         self.damaged: dict[str, str] = {}
         self.untested = "its tests were not run"
+        self.cut_short = ""
         self.unmeasured = "no notebook of this report measured it"
         self.uncompared = "no baseline was measured beside this run"
         self.measures: dict[str, Measure] = read_measures(folder)
@@ -128,7 +130,12 @@ class Evidence:
     def tests(self) -> list[Tested]:
         """Of `tests.xml`; none where no test was run."""
         path = self.folder / TESTS
-        return read_tests(path) if path.exists() else []
+        try:
+            return read_tests(path) if path.exists() else []
+        except (OSError, ValueError) as error:
+            # As pytest leaves it that was killed while it wrote: all else of the report is worth having.
+            self.damaged[TESTS] = self.untested = str(error)
+            return []
 
     @cached_property
     def runs(self) -> dict[str, Recorded]:
@@ -145,8 +152,9 @@ class Evidence:
         for path in sorted(folder.iterdir() if folder.is_dir() else ()):
             try:
                 recorded = _recorded(path)
-            except (NoRun, OSError, ValueError, KeyError) as error:
-                self.damaged[path.name] = str(error)
+            except (NoRun, OSError, ValueError, LookupError, TypeError) as error:
+                unread = isinstance(error, LookupError | TypeError)
+                self.damaged[path.name] = f"{FIGURES} holds no figures: {error!r}" if unread else str(error)
             else:
                 found[recorded.about.id] = recorded
         return dict(sorted(found.items(), key=lambda item: item[1].about.started_at))

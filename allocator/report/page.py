@@ -95,7 +95,7 @@ class Page:
             "first": first,
             "second": second,
             "made": report.made,
-            "broken": [*report.made.broken, *(f"run {id}: {why}" for id, why in report.evidence.damaged.items())],
+            "broken": [*report.made.broken, *(f"{part}: {why}" for part, why in report.evidence.damaged.items())],
             "components": report.components,
             "fails": [
                 {"title": COMPONENTS.get(each.claim.component, "Your claim"), "text": each.claim.sentence}
@@ -247,9 +247,9 @@ def sentences(report: Report) -> tuple[str, str]:
     text = template.render(
         lost_on=report.lost_on,
         kept_on=report.kept_on,
-        runs=len(report.runs),
-        jobs=report.jobs,
-        faults=report.faults,
+        runs=len(report.kept),
+        jobs=sum(run.figures["accepted"] for run in report.kept),
+        faults=sum(len(run.about.faults) for run in report.kept),
         counts=report.counts,
         claims=len(report.findings),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from allocator.bench.checker.verdicts import Promise
 from allocator.report.claims import BACKENDS, COMPONENTS, OWN_COMPONENT, load_claims
 from allocator.report.evidence import Evidence, Recorded
-from allocator.report.made import COMPARING, OWN_CLAIMS, PASSED, Made
+from allocator.report.made import COMPARING, FAILED, OWN_CLAIMS, PASSED, TIMED_OUT, Made
 from allocator.report.status import Finding, Status, gating_failures, judge
 
 WORST_FIRST = (Status.FAIL, Status.INCONCLUSIVE, Status.NOT_MEASURED, Status.PASS)
@@ -77,6 +77,8 @@ class Report:
         self.evidence = Evidence(self.folder)
         if self.made.tests.error:
             self.evidence.untested = self.made.tests.error
+        if self.made.tests.status in (FAILED, TIMED_OUT):
+            self.evidence.cut_short = f"the tests {self.made.tests.status}: {self.made.tests.error}"
         unmade = [f"{step.name}: {step.status}" for step in self.made.notebooks if step.status != PASSED]
         if unmade:
             self.evidence.unmeasured += f" ({', '.join(unmade)})"
@@ -140,13 +142,9 @@ class Report:
         return [run for run in self.evidence.runs.values() if run.is_kept]
 
     @property
-    def jobs(self) -> int:
-        return sum(run.figures["jobs"] for run in self.runs)
-
-    @property
-    def faults(self) -> int:
-        """Faults that were made on purpose, in all runs."""
-        return sum(len(run.about.faults) for run in self.runs)
+    def kept(self) -> list[Recorded]:
+        """Those runs in which it was looked whether jobs are lost, and none was."""
+        return [run for run in self.runs if run.promises.get(Promise.LOST) == "holds" and not run.has_lost]
 
     @property
     def lost_on(self) -> list[str]:
@@ -157,5 +155,5 @@ class Report:
     @property
     def kept_on(self) -> list[str]:
         """Where it was looked whether jobs are lost, and none was."""
-        where = {run.about.backend for run in self.runs if run.promises.get(Promise.LOST) == "holds"}
+        where = {run.about.backend for run in self.kept}
         return [title for backend, title in BACKENDS.items() if backend in where and title not in self.lost_on]

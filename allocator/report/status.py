@@ -80,7 +80,7 @@ def gating_failures(findings: Iterable[Finding]) -> list[Finding]:
 
 def _judge(claim: Claim, evidence: Evidence) -> Finding:
     if claim.tests:
-        return _by_tests(claim, evidence.tests_of(claim.tests, claim.backend), evidence.untested)
+        return _by_tests(claim, evidence.tests_of(claim.tests, claim.backend), evidence)
     if claim.compared is not None:
         return _by_comparison(claim, evidence.compared.get(claim.compared), evidence)
     if claim.promise is not None:
@@ -88,7 +88,7 @@ def _judge(claim: Claim, evidence: Evidence) -> Finding:
     return _by_measure(claim, evidence.measures.get(claim.measure or ""), evidence)
 
 
-def _by_tests(claim: Claim, tests: list[Tested], untested: str) -> Finding:
+def _by_tests(claim: Claim, tests: list[Tested], evidence: Evidence) -> Finding:
     counts = Counter(test.outcome for test in tests)
     ran = len(tests) - counts["skipped"]
     passed = f"{counts['passed']:,} of {counted(ran, 'test')}"
@@ -98,9 +98,12 @@ def _by_tests(claim: Claim, tests: list[Tested], untested: str) -> Finding:
             said = f"{counted(counts[outcome], 'test')} {word}, first {first.name}: {_line(first.said)}"
             return Finding(claim, status, said, n=passed)
     if not tests:
-        return Finding(claim, Status.NOT_MEASURED, claim.reason or untested)
+        return Finding(claim, Status.NOT_MEASURED, claim.reason or evidence.untested)
     if not ran:
         return Finding(claim, Status.NOT_MEASURED, f"its tests were skipped: {_line(tests[0].said)}")
+    if evidence.cut_short:
+        said = f"{counted(ran, 'test')} passed, but not all may have run: {_line(evidence.cut_short)}"
+        return Finding(claim, Status.INCONCLUSIVE, said, n=passed)
     skipped = f"; {counts['skipped']} skipped" if counts["skipped"] else ""
     return Finding(claim, Status.PASS, f"{counted(ran, 'test')} passed{skipped}", n=passed)
 
@@ -114,8 +117,8 @@ def _by_promise(claim: Claim, runs: list[Recorded]) -> Finding:
         witness = broken[0].witnesses.get(promise, "")
         return Finding(claim, Status.FAIL, f"broken in {len(broken)} of {n}: {witness}", n=n, runs=ids)
     if judged:
-        jobs = sum(run.figures["jobs"] for run in judged)
-        return Finding(claim, Status.PASS, f"held in {n} with {counted(jobs, 'job')}", n=n, runs=ids)
+        jobs = sum(run.figures["accepted"] for run in judged)
+        return Finding(claim, Status.PASS, f"held in {n} with {counted(jobs, 'accepted job')}", n=n, runs=ids)
     where = BACKENDS.get(claim.backend or "", "")
     none = f"no run on {where} shows it" if runs else f"there was no run on {where}".replace("on in", "in")
     return Finding(claim, Status.NOT_MEASURED, claim.reason or none)

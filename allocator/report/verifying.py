@@ -31,8 +31,8 @@ def verify(folder: Path) -> Iterator[str]:
     """
     kept = read_results(folder)
     page = Page(folder)
-    for id, why in page.report.evidence.damaged.items():
-        yield f"run {id}: {why}"
+    for part, why in page.report.evidence.damaged.items():
+        yield f"{part}: {why}"
     evidence = page.report.evidence
     for id, recorded in (*evidence.runs.items(), *evidence.baseline.items()):
         try:

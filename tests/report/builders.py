@@ -27,7 +27,8 @@ def a_run(
     workload = named("steady").changed(seed=seed, warmup_s=0.0)
     (own / WORKLOAD).write_text(workload.to_yaml(), "utf-8")
     made = rows or one_server(np.random.default_rng(seed), JOBS, 0.5)
-    made.jobs["enqueue"], made.jobs["enqueue_error"] = "accepted", None
+    made.jobs["enqueue"] = np.where(made.jobs["enqueued_at"].notna(), "accepted", "refused")
+    made.jobs["enqueue_error"] = None
     for column, end, begin in (
         ("lateness_s", "enqueue_started_at", "intended_at"),
         ("enqueue_s", "enqueued_at", "enqueue_started_at"),

@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from allocator.bench.runs.run import Run
 from allocator.report.artefacts import Artefacts
 from allocator.report.claims import Claim
 from allocator.report.evidence import Evidence
+from allocator.report.made import TIMED_OUT, Made
+from allocator.report.page import sentences
 from allocator.report.reading import Report
 from allocator.report.status import Finding, Status, gating_failures, judge
-from tests.report.builders import a_case, a_report, a_run, forgetful, late, lossy
+from tests.bench.statistics.runs import one_server
+from tests.report.builders import JOBS, a_case, a_report, a_run, forgetful, late, lossy
 
 P95 = "memory-overall-p95"
 
@@ -155,10 +159,54 @@ def test_tests_decide_by_their_results(tmp_path: Path, cases: list[tuple[str, st
     assert (finding.status, said in finding.reason) == (status, True)
 
 
+def test_tests_that_were_cut_short_decide_nothing_that_they_did_not_refute(tmp_path: Path) -> None:
+    """The one that was not reached might have failed; one that did fail is enough."""
+    passed, failed = a_case(f"{ORDER}::test_a[inprocess]"), a_case(f"{ORDER}::test_a[redis]", "<failure message='no'/>")
+    a_report(tmp_path, tests=passed + failed)
+    made = Made.read(tmp_path)
+    made.tests.status, made.tests.error = TIMED_OUT, "not over after 300 s"
+    made.write(tmp_path)
+
+    findings = found(tmp_path)
+
+    assert findings["memory-order"].status is Status.INCONCLUSIVE
+    assert findings["memory-order"].reason.endswith("not all may have run: the tests timed out: not over after 300 s")
+    assert findings["redis-order"].status is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("part", "content"), [("tests.xml", "<testsuites><test"), ("runs/r1/figures.json", "[]")], ids=["tests", "run"]
+)
+def test_a_part_that_is_damaged_leaves_the_rest_of_a_report(tmp_path: Path, part: str, content: str) -> None:
+    """It is named, what rests on it is not decided, and the harness is said to have broken."""
+    a_report(tmp_path, a_run(tmp_path / "runs", "r1"), tests=a_case(f"{ORDER}::test_a[inprocess]"))
+    (tmp_path / part).write_text(content, "utf-8")
+
+    report = Report(tmp_path)
+
+    assert (list(report.evidence.damaged), report.exit_status) == ([part.split("/")[1 if "/" in part else 0]], 2)
+    assert len(report.having(Status.PASS)) > 0
+
+
+def test_only_runs_that_show_it_count_among_those_that_lost_nothing(tmp_path: Path) -> None:
+    """And of jobs those that were accepted: what was refused, or never sent, cannot be lost."""
+    refused = one_server(np.random.default_rng(1), JOBS, 0.5)
+    refused.jobs.loc[[7, 8], "enqueued_at"] = np.nan
+    refused.jobs.loc[[7, 8], "state"] = "unknown"
+    refused.attempts = refused.attempts[~refused.attempts["job"].isin(["j7", "j8"])].reset_index(drop=True)
+    silent = a_run(tmp_path / "runs", "r2")
+    judged = (silent.folder / "figures.json").read_text("utf-8").replace('"status": "holds"', '"status": "not judged"')
+    (silent.folder / "figures.json").write_text(judged, "utf-8")
+    a_report(tmp_path, a_run(tmp_path / "runs", "r1", rows=refused), silent)
+
+    first, _ = sentences(Report(tmp_path))
+
+    assert first == f"Nothing was lost in 1 run with {JOBS - 2:,} accepted jobs in process."
+    assert found(tmp_path)["memory-lost-nothing"].reason == f"held in 1 run with {JOBS - 2:,} accepted jobs"
+
+
 def test_a_saturated_run_decides_no_time(tmp_path: Path) -> None:
     """Its times grow with its length; its rates are as good as any."""
-    from tests.report.builders import JOBS, np, one_server
-
     run: Run = a_run(tmp_path / "runs", "r1", rows=one_server(np.random.default_rng(3), JOBS, 2.0))
     artefacts = Artefacts(tmp_path, "n")
     artefacts.measure("memory/wait_p99_s", 0.05, "s", runs=[run])
