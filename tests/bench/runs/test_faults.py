@@ -44,7 +44,6 @@ def test_a_run_gets_over_what_befalls_its_workers_and_connections(tmp_path: Path
     assert made.judgement.told() == []
     assert made.about.problem is None
     assert kinds(made) == ["script flush", "kill", "cut connections", "pause"]
-    assert made.about.faults[1].ended_at < 1.2
     assert set(made.jobs["state"]) == {"done"}
     assert (made.attempts["outcome"] == "lost").any()
     assert made.verify() == []
