@@ -63,6 +63,7 @@ def lab(
                 webbrowser.open(server.url)
             while server.pid is not None:
                 time.sleep(0.5)
+        print("JupyterLab was shut down.")
     except KeyboardInterrupt:
         return
     except (ServiceUnavailable, OSError) as error:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.browser.conftest import PATIENCE_MS, Pages
 from tests.lab.command import LabCommand
@@ -119,9 +119,9 @@ class LabPage:
 
 
 @contextmanager
-def opened(lab: LabCommand, pages: Pages, **options: Any) -> Iterator[LabPage]:
+def opened(lab: LabCommand, pages: Pages) -> Iterator[LabPage]:
     """The notebook that `allocator lab` opens, alone, with its cells run."""
-    with pages.open(f"{lab.url}&reset", viewport=WIDE, **options) as page:
+    with pages.open(f"{lab.url}&reset", viewport=WIDE) as page:
         shown = LabPage(page)
         shown.run_all()
         yield shown

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
@@ -81,9 +82,14 @@ class LabCommand:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def kernels(self) -> list[psutil.Process]:
-        """The kernels that run, the oldest first."""
-        found = [each for each in self.family() if "ipykernel_launcher" in each.cmdline()]
-        return sorted(found, key=lambda each: each.create_time())
+        """The kernels that run."""
+        found = []
+        for each in self.family():
+            # One may end while it is looked at.
+            with suppress(psutil.NoSuchProcess):
+                if "ipykernel_launcher" in each.cmdline():
+                    found.append(each)
+        return found
 
     def end(self, number: signal.Signals) -> int:
         """Send it a signal; gives its exit status, once everything that it started has gone too."""
