@@ -37,7 +37,7 @@ RATIOS = (0.01, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5,
 FAR_RATIOS = (0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100)
 """The same where the axis reaches so far that those about 1 would run into each other."""
 
-FAR = 6.0
+FAR = 3.0
 
 MANY = 5000
 """So many marks are drawn as a picture within the figure, which as lines would be megabytes."""
