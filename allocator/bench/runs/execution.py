@@ -125,6 +125,8 @@ class Execution:
                 stop = self._stop(workers, origin_ns)
             if injector.error is not None:
                 self._problem = f"a fault could not be made: {injector.error}"
+            if sampler.error is not None:
+                self._problem = self._problem or f"the backlog could not be asked for any more: {sampler.error!r}"
             recorded = read_records(self._records)
             found, stored, clock = self._rows(recorded, origin_ns, start, queue)
             about = About(

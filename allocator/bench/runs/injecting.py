@@ -68,8 +68,12 @@ class Injector(threading.Thread):
             self.join()
         while self._due:
             _, _, is_end, deed = heapq.heappop(self._due)
-            if is_end:
-                deed()
+            try:
+                if is_end:
+                    deed()
+            except Exception as error:
+                # What else lasts has to end all the same.
+                self.error = self.error or error
 
     def _now(self) -> float:
         return (time.monotonic_ns() - self._origin_ns) / 1e9

@@ -21,6 +21,7 @@ class Sampler(threading.Thread):
     Attributes:
         latest: State -> jobs, as last seen.
         origin_ns: Of the run, on CLOCK_MONOTONIC.
+        error: Why it ended before its time, if it did.
     """
 
     def __init__(self, queue: Queue, origin_ns: int) -> None:
@@ -32,8 +33,15 @@ class Sampler(threading.Thread):
         self._asked = threading.Condition()
         self._asked_ns = 0
         self.latest: dict[str, int] = {}
+        self.error: Exception | None = None
 
     def run(self) -> None:
+        try:
+            self._sample()
+        except Exception as error:
+            self.error = error
+
+    def _sample(self) -> None:
         while not self._ending.is_set():
             before = time.monotonic_ns()
             try:

@@ -1,13 +1,24 @@
 """Faults as steps of a run, each made on a server of its own, and what the checker says of it."""
 
+import os
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from allocator.bench.checker import Promise
 from allocator.bench.runs import Run, run
+from allocator.bench.runs.backends import Backend
+from allocator.bench.runs.injecting import Injector
+from allocator.bench.runs.sampling import Sampler
+from allocator.bench.runs.workers import Programs
 from allocator.bench.storing import Kind
+from allocator.bench.worker import Orders
+from allocator.queue.inprocess import InProcessQueue
+from allocator.services import ServiceUnavailable, open_redis
 from tests.bench.runs.small import small
 
 pytestmark = [pytest.mark.faults, pytest.mark.service]
@@ -87,6 +98,46 @@ def test_a_killed_server_loses_what_it_does_not_write_down(
 
     assert made.judgement.broken() == broken
     assert made.holds == (not broken)
+
+
+class Unforeseen(InProcessQueue):
+    """A queue of which the first question already meets with what nobody has foreseen."""
+
+    def counts(self) -> dict[str, int]:
+        raise ZeroDivisionError("unforeseen")
+
+
+def test_a_backlog_that_cannot_be_asked_for_is_told() -> None:
+    """Its samples end there, and whoever judges them must know."""
+    sampler = Sampler(Unforeseen(), 0)
+    sampler.start()
+    sampler.join()
+
+    assert sampler.stop().empty
+    assert isinstance(sampler.error, ZeroDivisionError)
+
+
+@pytest.mark.redis
+def test_whatever_cannot_be_ended_all_other_faults_end(tmp_path: Path) -> None:
+    """A server that does not come back leaves no process stopped, and what was measured is not thrown away."""
+    faults = [{"kind": "kill_server", "at_s": 0, "seconds": 60}, {"kind": "pause_producers", "at_s": 0, "seconds": 90}]
+    with subprocess.Popen(["sleep", "60"]) as producer, open_redis(use_url=False) as server:
+        place = Backend("redis", server.url, server, "")
+        orders = Orders(url="", name="", folder=str(tmp_path), types=[], workers=1, processes=0, lease_s=1.0)
+        injector = Injector(
+            small(faults=faults, drain_s=100.0), place, Programs(orders, 1), [producer.pid], time.monotonic_ns()
+        )
+        try:
+            injector.start()
+            os.waitid(os.P_PID, producer.pid, os.WSTOPPED)
+            server.close()
+
+            injector.stop()
+
+            assert isinstance(injector.error, ServiceUnavailable)
+            assert psutil.Process(producer.pid).status() != psutil.STATUS_STOPPED
+        finally:
+            producer.kill()
 
 
 EVERY_STEP = [
