@@ -21,5 +21,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(text: str) -> Any:
-    """What the text says. Raises yaml.YAMLError, which names line and column."""
-    return yaml.load(text, _Loader)
+    """What the text says. Raises yaml.YAMLError, which names line and column where it can."""
+    try:
+        return yaml.load(text, _Loader)
+    except (ValueError, RecursionError) as error:
+        # A date that is none, a number of thousands of digits, lists without end: YAML lets these through.
+        raise yaml.YAMLError(f"a value cannot be read: {error}") from error

@@ -12,6 +12,9 @@ from allocator.domain.job import MAX_DELAY_S, MAX_PAYLOAD_BYTES, PRIORITY_MAX, P
 MAX_PADDING_BYTES = MAX_PAYLOAD_BYTES - 4096
 """What a payload can carry beside the plan of its job."""
 
+MOST = 1e12
+"""Of rates and weights: so far from what a number can be at most that products and sums of them are numbers too."""
+
 Numbers: TypeAlias = NDArray[np.float64]
 """One number a job, in the order of the jobs."""
 Integers: TypeAlias = NDArray[np.int64]
@@ -37,6 +40,15 @@ def _with_weight(weights: Mapping[Any, float]) -> Mapping[Any, float]:
     return weights
 
 
+def _in_utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # An error of its own, which is a ValueError as well, would name neither the field nor what to do.
+        raise ValueError("holds half of a character, which cannot be written down") from None
+    return text
+
+
 _Number = Annotated[float, BeforeValidator(_no_flag)]
 _Integer = Annotated[int, BeforeValidator(_no_flag)]
 
@@ -44,9 +56,11 @@ Seconds = Annotated[_Number, Field(ge=0, le=MAX_DELAY_S)]
 """A duration or an instant of the run, 0 included; ten years at most, as everywhere in a queue."""
 SomeSeconds = Annotated[_Number, Field(gt=0, le=MAX_DELAY_S)]
 """A duration that takes time."""
-Rate = Annotated[_Number, Field(gt=0)]
+Text = Annotated[str, AfterValidator(_in_utf8)]
+"""For a reader, or for a queue."""
+Rate = Annotated[_Number, Field(gt=0, le=MOST)]
 """Jobs a second."""
-RateFromZero = Annotated[_Number, Field(ge=0)]
+RateFromZero = Annotated[_Number, Field(ge=0, le=MOST)]
 """Jobs a second, where there may be none for a while."""
 Sigma = Annotated[_Number, Field(ge=0, le=5)]
 """Standard deviation of the logarithm; at 5 the mean is 268,337 times the median, and more is a mistake."""
@@ -54,7 +68,7 @@ Factor = Annotated[_Number, Field(gt=0)]
 """A factor."""
 Share = Annotated[_Number, Field(ge=0, le=1)]
 """A probability."""
-Weight = Annotated[_Number, Field(ge=0)]
+Weight = Annotated[_Number, Field(ge=0, le=MOST)]
 """How often, beside the others."""
 Count = Annotated[_Integer, Field(ge=1)]
 """How many, at least one."""

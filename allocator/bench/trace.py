@@ -50,8 +50,12 @@ def read_trace(file: str) -> Numbers:
 
 def _find(file: str) -> Path:
     shipped = files("allocator.bench.workloads").joinpath(file)
-    path = Path(str(shipped)) if Path(file).name == file and shipped.is_file() else Path(file)
-    if not path.is_file():
+    try:
+        path = Path(str(shipped)) if Path(file).name == file and shipped.is_file() else Path(file)
+        is_there = path.is_file()
+    except OSError as error:
+        raise InvalidWorkload(FIELD, f"{file:.200} cannot be looked for: {error.strerror}") from None
+    if not is_there:
         raise InvalidWorkload(
             FIELD, f"there is no file {file} (looked for in {Path.cwd()}); give the path of a CSV file"
         )

@@ -29,6 +29,7 @@ from allocator.bench.models import (
     Share,
     SomeSeconds,
     SomeWeight,
+    Text,
     Weight,
 )
 from allocator.bench.refusing import explain
@@ -96,7 +97,7 @@ class Workload(Model):
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-    description: str = Field("", description="The question that it answers.")
+    description: Text = Field("", description="The question that it answers.")
     seed: Annotated[CountFromZero, Field(lt=2**63)] = Field(1, description="Of everything that is drawn.")
 
     arrival: Arrival
@@ -111,7 +112,7 @@ class Workload(Model):
     retry: Retry = Retry()
     timeout_s: SomeSeconds | None = Field(None, description="For one attempt; none: the supervisor's own, an hour.")
 
-    types: Annotated[dict[Annotated[str, Field(min_length=1, max_length=200)], Weight], SomeWeight] = Field(
+    types: Annotated[dict[Annotated[Text, Field(min_length=1, max_length=200)], Weight], SomeWeight] = Field(
         {"bench": 1.0}, description="Job type -> weight."
     )
     priorities: Annotated[dict[Priority, Weight], SomeWeight] = Field(
@@ -150,9 +151,11 @@ class Workload(Model):
             InvalidWorkload: It is no YAML, or no workload.
             OSError: The file cannot be read.
         """
-        text = source.read_text("utf-8") if isinstance(source, Path) else source
         try:
+            text = source.read_text("utf-8") if isinstance(source, Path) else source
             document = read_yaml(text)
+        except UnicodeDecodeError as error:
+            raise InvalidWorkload("workload", f"{source} is no text in UTF-8: {error}") from None
         except yaml.YAMLError as error:
             raise InvalidWorkload("workload", f"no valid YAML: {error}") from None
         if not isinstance(document, dict):

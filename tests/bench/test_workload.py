@@ -125,6 +125,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("arrival.rate_per_s", {"arrival": {"model": "constant", "rate_per_s": 1e9}}),
     ("arrival.on_rate_per_s", {"arrival": {"model": "onoff", "on_s": 1, "off_s": 1, "on_rate_per_s": 0}}),
     ("arrival.off_s", {"arrival": {"model": "onoff", "on_s": 1, "off_s": -1, "on_rate_per_s": 1}}),
+    ("arrival.on_rate_per_s", {"arrival": {"model": "onoff", "on_s": 100, "off_s": 1, "on_rate_per_s": 1e308}}),
     ("arrival", {"arrival": {"model": "ramp", "from_rate_per_s": 0, "to_rate_per_s": 0}}),
     ("arrival", {"arrival": {"model": "steps", "rates": [{"at_s": 1, "rate_per_s": 5}]}}),
     ("arrival", {"arrival": {"model": "bursty"}}),
@@ -132,6 +133,8 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("arrival.clients", {"arrival": {"model": "closed", "clients": 0}, "jobs": 5, "duration_s": None}),
     ("arrival.speed", {"arrival": {"model": "trace", "file": "bursty.csv", "speed": 0}}),
     ("arrival.file", {"arrival": {"model": "trace", "file": "missing.csv"}}),
+    ("arrival.file", {"arrival": {"model": "trace", "file": "a" * 5000}}),
+    ("description", {"description": "\ud800"}),
     ("service.rate", {"service": {"model": "constant", "seconds": 1, "rate": 1}}),
     ("service.seconds", {"service": {"model": "constant", "seconds": -0.1}}),
     ("service", {"service": {"model": "uniform", "low_s": 2, "high_s": 1}}),
@@ -164,6 +167,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("name", {"name": "two words"}),
     ("types", {"types": {"a": 0, "b": 0}}),
     ("types", {"types": {}}),
+    ("types.a", {"types": {"a": 1e308, "b": 1}}),
     ("types.a", {"types": {"a": -1, "b": 2}}),
     ("priorities", {"priorities": {0: 0}}),
     ("priorities[1001]", {"priorities": {1001: 1}}),
@@ -215,11 +219,23 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         a_workload(seed=-1, drain_s=-1)
 
 
-@pytest.mark.parametrize("text", ["name: [", "- 1", "steady.yaml", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["name: [", "- 1", "steady.yaml", "", "seed: 2020-99-99", f"seed: {'9' * 5000}", "[" * 3000],
+    ids=["broken", "list", "name", "nothing", "no date", "digits", "deep"],
+)
 def test_what_is_no_document_is_refused(text: str) -> None:
     """Broken YAML, a list, a file's name in place of its text, and nothing at all."""
     with pytest.raises(InvalidWorkload, match=r"^workload: "):
         Workload.from_yaml(text)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """By its name; so a damaged run is told from one that is whole."""
+    (tmp_path / "w.yaml").write_bytes(b"name: \xff")
+
+    with pytest.raises(InvalidWorkload, match=r"^workload: .*w\.yaml is no text in UTF-8"):
+        Workload.from_yaml(tmp_path / "w.yaml")
 
 
 def test_a_field_that_is_given_twice_is_refused() -> None:
