@@ -17,7 +17,7 @@ from allocator.domain.lease import Lease, Nack, Release
 from allocator.queue.base import Queue
 from allocator.queue.sessions import Sessions
 from allocator.services import Server
-from tests.faults.running import Running
+from tests.faults.running import LONG_S, Running
 
 pytestmark = pytest.mark.faults
 
@@ -411,10 +411,10 @@ def test_many_cuts_under_load(server: Server, name: str, opened: Callable[..., Q
         cutting = Running(cut)
         consumers = [Running(consume) for _ in range(2)]
         producers = [Running(produce, n) for n in range(2)]
-        accepted = [job_id for producer in producers for job_id in producer.result()]
+        accepted = [job_id for producer in producers for job_id in producer.result(5 * LONG_S)]
         other = opened(server.url)
         waiting = Running(lambda: _until_done(other, len(accepted)))
-        waiting.result()
+        waiting.result(5 * LONG_S)
         stop.set()
         moved.set()
         done = [entry for consumer in consumers for entry in consumer.result()]
