@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from allocator.bench.statistics.percentiles import rank
+
 
 @dataclass
 class Row:
@@ -41,5 +43,4 @@ class Run:
 
 def quantile(values: Sequence[float], probability: float) -> float:
     """The smallest value that at least this share of the values does not exceed."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(probability * len(ordered)))]
+    return sorted(values)[rank(probability, len(values))]

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from allocator.bench.result import quantile
 from allocator.bench.statistics.percentiles import SHOWN, latency, least_count, percentile, rank
 
 
@@ -24,6 +25,14 @@ def test_it_is_the_smallest_value_that_the_share_does_not_exceed() -> None:
 
     assert percentile(values, 0.99) == 990.0
     assert percentile(values, 0.5) == 500.0
+
+
+def test_the_benchmarks_of_the_parts_count_as_the_bench_does() -> None:
+    """p99 of a hundred values is the ninety-ninth, not the greatest."""
+    values = [float(value) for value in range(1, 101)]
+
+    assert [quantile(values, probability) for probability in (0.5, 0.99)] == [50.0, 99.0]
+    assert percentile(np.array(values), 0.5) == 50.0
 
 
 def test_rounding_does_not_move_the_rank() -> None:
