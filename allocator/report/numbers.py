@@ -4,7 +4,7 @@ import math
 
 # Below so many seconds: the factor, and the unit.
 _TIMES = ((1e-3, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1.0, "s"), (7200.0, 1 / 60, "min"), (math.inf, 1 / 3600, "h"))
-_BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (0, "B"))
+_BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 
 
 def shown(value: float | None, unit: str = "") -> str:
@@ -23,9 +23,7 @@ def shown(value: float | None, unit: str = "") -> str:
     if unit == "share":
         return f"{_percent(value)} %"
     if unit == "B":
-        factor, name = next(
-            (each for each in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")) if value >= each[0]), (1, "B")
-        )
+        factor, name = next((each for each in _BYTES if value >= each[0]), _BYTES[-1])
         return f"{digits(value / factor)} {name}"
     return f"{digits(value)} {unit}".rstrip()
 

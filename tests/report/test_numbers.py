@@ -18,6 +18,7 @@ from allocator.report.numbers import between, counted, shown
         (1234567.0, "jobs/s", "1,234,567 jobs/s"),
         (1234.56, "jobs/s", "1,235 jobs/s"),
         (3 * 2**20, "B", "3 MiB"),
+        (0.5, "B", "0.5 B"),
         (None, "s", "–"),
         (float("nan"), "s", "–"),
     ],
