@@ -1,5 +1,6 @@
 """The figures of the page: which runs they are drawn from, and what each shows, in a sentence."""
 
+import html
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -91,10 +92,9 @@ def _heatmap(title: str, run: Recorded) -> Picture:
     done = run.run.jobs.dropna(subset=["sojourn_s", "settled_at"])
     done = done[done["sojourn_s"] > 0]
     seconds, at = done["sojourn_s"].to_numpy(np.float64), done["settled_at"].to_numpy(np.float64)
-    if len(seconds) < BINS:
-        low, high, last = 1e-3, 1.0, 1.0
-    else:
-        low, high, last = float(seconds.min()), float(seconds.max()), float(at.max())
+    low, high, last = (
+        (float(seconds.min()), float(seconds.max()), float(at.max())) if len(seconds) else (1e-3, 1.0, 1.0)
+    )
     # Cells of a few jobs each: more would be noise, fewer would hide what happened.
     bins = int(np.clip(np.sqrt(len(seconds)) / 2, 8, BINS))
     edges = np.geomspace(low * 0.999, max(high, low * 1.01) * 1.001, bins + 1)
@@ -169,8 +169,9 @@ def _flow(title: str, run: Recorded) -> Picture:
     axes[0].set_xlabel("")
     waiting = backlog["ready"] + backlog["scheduled"]
     caption = (
-        f"{title}: jobs arrived at {shown(float(flow['in'].mean()), 'jobs/s')} and were done at "
-        f"{shown(float(flow['out'].mean()), 'jobs/s')} on average; at most {counted(int(waiting.max()), 'job')} waited."
+        f"{title}: after the warm-up jobs arrived at {shown(run.figures['offered_per_s'], 'jobs/s')} and, while they "
+        f"did, were done at {shown(run.figures['throughput_per_s'], 'jobs/s')} on average; at most "
+        f"{counted(int(waiting.max()), 'job')} waited."
     )
     return _picture(figure, caption, None, [run])
 
@@ -311,7 +312,7 @@ def sparkline(values: Iterable[float], words: str) -> str:
     )
     x, y = path.rsplit(" ", 1)[-1].split(",")
     return (
-        f'<svg viewBox="0 0 100 24" width="100" height="24" role="img" aria-label="{words}">'
+        f'<svg viewBox="0 0 100 24" width="100" height="24" role="img" aria-label="{html.escape(words)}">'
         f'<polyline points="{path}" fill="none" stroke="currentColor" stroke-width="1.5"/>'
         f'<circle cx="{x}" cy="{y}" r="2.2" fill="currentColor"/></svg>'
     )
