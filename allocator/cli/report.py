@@ -72,7 +72,8 @@ def make_report(
         fail(f"--backends {backends!r}: must be some of {', '.join(KINDS)}, with commas between them")
     _needs_notebooks()
     from allocator.domain.errors import AllocatorError
-    from allocator.report.build import PAGE, Order, build
+    from allocator.report.build import Order, build
+    from allocator.report.index import PAGE
     from allocator.report.results import read_results
 
     command = shlex.join(["allocator", *sys.argv[1:]])
@@ -158,7 +159,7 @@ def _find(given: str, out: Path | None) -> Path:
     path, reports = Path(given), out or reports_folder()
     if path.is_dir():
         return path
-    found = [each for each in sorted(reports.glob(f"{given}*")) if each.is_dir()]
+    found = [each for each in sorted(reports.glob("*")) if each.name.startswith(given) and each.is_dir()]
     if not found:
         fail(f"there is no report {given} in {reports}")
     if len(found) > 1:

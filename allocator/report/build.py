@@ -21,7 +21,7 @@ from allocator.report.results import write_results
 from allocator.report.testing import named_tests, run_tests
 from allocator.services import Server, ServiceUnavailable, open_postgres, open_redis
 
-PAGE, LAST = "report.html", "90-report"
+LAST = "90-report"
 
 INSTALL_S = 20.0
 """That a baseline is expected to take until it can be run."""
@@ -164,7 +164,7 @@ def render(made: Made, source: Path, folder: Path, limit_s: float) -> None:
         made.write(folder)
     found = Page(folder).results
     if executed.exists():
-        export(executed, folder / PAGE, f"allocator: {found.verdict}")
+        export(executed, folder / index.PAGE, f"allocator: {found.verdict}")
     write_results(folder, found)
     index.write(folder.parent)
 

@@ -13,33 +13,31 @@ from allocator.report.pictures import sparkline
 from allocator.report.results import RESULTS, Results, read_results
 from allocator.report.status import Status
 
-INDEX = "index.html"
+INDEX, PAGE = "index.html", "report.html"
 TRENDS = 12
 
 
 def write(reports: Path) -> Path:
     """Write the index of a folder of reports; returns its path."""
-    found: list[Results] = []
+    found: list[tuple[str, Results]] = []
     damaged: list[tuple[str, str]] = []
     for folder in sorted(each for each in reports.iterdir() if each.is_dir()):
         if not (folder / RESULTS).exists() and not (folder / MADE).exists():
             continue
         try:
-            found.append(read_results(folder))
+            page = f"{folder.name}/{PAGE}"
+            found.append((page if (reports / page).exists() else "", read_results(folder)))
         except NoReport as error:
             damaged.append((folder.name, str(error)))
-    found.sort(key=lambda each: each.started_at)
+    found.sort(key=lambda each: each[1].started_at)
     html = (
         environment()
         .get_template("index.html.j2")
         .render(
             css=(TEMPLATES / "page" / "page.css").read_text("utf-8"),
             reports=list(reversed(found)),
-            folders={
-                each.id: f"{each.id}/report.html" for each in found if (reports / each.id / "report.html").exists()
-            },
             damaged=damaged,
-            trends=_trends(found),
+            trends=_trends([each for _, each in found]),
         )
     )
     write_atomically(reports / INDEX, html.encode())

@@ -1,6 +1,8 @@
 """What machines read of a report: results.json with its schema, junit.xml and summary.md."""
 
+import re
 import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,12 @@ VERSION = 1
 """Of the form of results.json; a field that changes its meaning raises it, one that is added does not."""
 
 RESULTS, JUNIT, SUMMARY = "results.json", "junit.xml", "summary.md"
+MARKUP = re.compile(r"[\\`*_\[\]<>&|~]")
+"""What Markdown might take for its own."""
+
+NO_XML = re.compile(r"[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 has no place for (section 2.2), and the carriage return, of which it makes another line."""
+
 SUMMARY_BYTES = 60_000
 """A forge shows a job summary of up to 1 MiB; more than this nobody reads."""
 
@@ -167,6 +175,13 @@ def read_results(folder: Path) -> Results:
         raise NoReport(
             f"{path}: version {found.version} is newer than this release knows ({VERSION}); upgrade allocator"
         )
+    try:
+        # Over these the index and a comparison would stumble, and with them all reports beside this one.
+        datetime.fromtimestamp(found.started_at, UTC)
+        for status in (*found.counts, *(claim.status for claim in found.claims)):
+            Status(status)
+    except (OSError, OverflowError, ValueError) as error:
+        raise NoReport(f"{path}: these are no results of a report: {error}") from error
     return found
 
 
@@ -185,7 +200,9 @@ def junit(found: Results) -> bytes:
         "testsuite", name="claims", tests=str(len(found.claims)), failures=str(failed), skipped=str(skipped), errors="0"
     )
     for claim in found.claims:
-        case = ET.SubElement(suite, "testcase", classname=f"claims.{claim.component}", name=f"{claim.id}: {claim.text}")
+        case = ET.SubElement(
+            suite, "testcase", classname=f"claims.{claim.component}", name=_xml(f"{claim.id}: {claim.text}")
+        )
         if claim.status == Status.FAIL:
             ET.SubElement(case, "failure", message=_xml(claim.reason)).text = _xml(claim.command)
         elif claim.status != Status.PASS:
@@ -198,15 +215,18 @@ def junit(found: Results) -> bytes:
 
 def summary(found: Results) -> str:
     """Markdown for a forge's job summary: the verdict, the components, and what did not pass."""
-    lines = [f"## {found.verdict}", "", "| component | status | claims that hold |", "|---|---|---|"]
+    lines = [f"## {_plain(found.verdict)}", "", "| component | status | claims that hold |", "|---|---|---|"]
     lines += [f"| {each.title} | {each.status} | {each.passed} of {each.claims} |" for each in found.components]
     for status in (Status.FAIL, Status.INCONCLUSIVE, Status.NOT_MEASURED):
         chosen = [claim for claim in found.claims if claim.status == status]
         if chosen:
             lines += ["", f"### {status} ({len(chosen)})", ""]
-            lines += [f"- **{claim.id}**: {claim.text} {_cell(claim.reason)} `{claim.command}`" for claim in chosen]
+            lines += [
+                f"- **{claim.id}**: {_plain(claim.text)} {_plain(claim.reason)} {_code(claim.command)}"
+                for claim in chosen
+            ]
     if found.problems:
-        lines += ["", "### What did not work", "", *(f"- {_cell(problem)}" for problem in found.problems)]
+        lines += ["", "### What did not work", "", *(f"- {_plain(problem)}" for problem in found.problems)]
     text, kept = "", 0
     for kept, line in enumerate(lines):
         if len((text + line).encode()) > SUMMARY_BYTES - 200:
@@ -223,10 +243,18 @@ def is_comparable(one: Made | Results, other: Made | Results) -> bool:
     }
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def _plain(text: str) -> str:
+    """In one line, and as it is: no error of a test becomes a tag or a link."""
+    return MARKUP.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+def _code(text: str) -> str:
+    """In one line, within more backticks than it has itself."""
+    said = " ".join(text.split())
+    fence = "`" * (max(map(len, re.findall("`+", said)), default=0) + 1)
+    return f"{fence} {said} {fence}" if "`" in said else f"`{said}`"
 
 
 def _xml(text: str) -> str:
     """Without the control characters that XML has no place for."""
-    return "".join(character if character >= " " or character in "\t\n" else "�" for character in text)
+    return NO_XML.sub("�", text)

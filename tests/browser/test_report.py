@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from allocator.report.build import PAGE, render
+from allocator.report.build import render
+from allocator.report.index import PAGE
 from allocator.report.made import Made
 from allocator.report.places import notebooks_folder
 from tests.browser.conftest import Pages

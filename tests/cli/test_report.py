@@ -61,6 +61,14 @@ def test_a_report_is_verified_by_the_beginning_of_its_id(reports: Path) -> None:
     assert (unclear.exit_code, missing.exit_code) == (2, 2)
 
 
+@pytest.mark.parametrize("given", ["/nowhere/at/all", "../20260101", "**"])
+def test_a_report_that_is_not_there_is_told_whatever_was_given(reports: Path, given: str) -> None:
+    """The path of a folder that was mistyped, too: in a sentence."""
+    result = run("verify", given, "--out", str(reports))
+
+    assert (result.exit_code, f"there is no report {given} in" in " ".join(result.output.split())) == (2, True)
+
+
 def test_two_reports_are_compared(reports: Path) -> None:
     """What changed its status, worst first, and the figures side by side."""
     result = run("diff", "20260101", "20260102", "--out", str(reports), "--json")

@@ -16,8 +16,9 @@ from allocator.report.history import changes
 from allocator.report.made import TIMED_OUT, Made, Step
 from allocator.report.measuring import figures_of, measure_runs
 from allocator.report.page import Page
+from allocator.report.pictures import sparkline
 from allocator.report.reading import Report
-from allocator.report.results import SUMMARY_BYTES, read_results, schema, summary
+from allocator.report.results import SUMMARY_BYTES, junit, read_results, schema, summary
 from allocator.report.tables import UNTOLD, dead_letters
 from allocator.report.verifying import verify
 from tests.bench.statistics.runs import one_server
@@ -52,6 +53,26 @@ def test_junit_has_a_case_for_each_claim(report: Path) -> None:
     assert failures == {claim.id for claim in found.claims if claim.status == "FAIL"}
     assert "redis-lost-nothing" in failures
     assert all(skipped.get("message") for skipped in suite.iter("skipped"))
+
+
+def test_what_errors_say_is_text_to_every_reader(report: Path) -> None:
+    """No tag or code of theirs ends up in a forge's page, and XML stays XML."""
+    found = read_results(report)
+    claim = next(claim for claim in found.claims if claim.status == "FAIL")
+    claim.text, claim.reason, claim.command = "a\x01b\uffff", "got <object | at> `x` and\n_more_", "echo `id`"
+
+    suite = ET.fromstring(junit(found))[0]
+    line = next(line for line in summary(found).splitlines() if line.startswith(f"- **{claim.id}**"))
+
+    assert f"{claim.id}: a\ufffdb\ufffd" in [case.get("name") for case in suite]
+    assert line.endswith(r" got \<object \| at\> \`x\` and \_more\_ `` echo `id` ``")
+
+
+def test_a_line_of_figures_obeys_no_text_beside_it() -> None:
+    """A unit of a user's own may have any characters."""
+    line = ET.fromstring(sparkline([1.0, 2.0], 'x: 1 "<b>"'))
+
+    assert line.get("aria-label") == 'x: 1 "<b>"'
 
 
 def test_a_long_summary_is_cut_and_says_so(report: Path) -> None:
@@ -111,12 +132,29 @@ def test_the_index_survives_missing_and_damaged_reports(report: Path) -> None:
     (reports / "20260102T000000-smoke-dead").mkdir()
     (reports / "20260102T000000-smoke-dead" / "results.json").write_text('{"version": 1', "utf-8")
     (reports / "runs").mkdir()
+    for name, old, new in (
+        ("20260103T000000-smoke-when", '"started_at": 1000000000.0', '"started_at": 1e300'),
+        ("20260104T000000-smoke-what", '"status": "PASS"', '"status": "SPLENDID"'),
+    ):
+        (reports / name).mkdir()
+        sound = (report / "results.json").read_text("utf-8")
+        (reports / name / "results.json").write_text(sound.replace(old, new), "utf-8")
 
     text = index.write(reports).read_text("utf-8")
 
-    assert "20260102T000000-smoke-dead" in text
+    assert all(name in text for name in ("smoke-dead", "smoke-when", "smoke-what"))
     assert "Accepted jobs were lost" in text
     assert "<svg" not in text
+
+
+def test_the_index_leads_to_a_report_that_was_renamed(report: Path, tmp_path: Path) -> None:
+    """By the folder that it is in, whatever its results say of its name."""
+    moved = tmp_path / "kept for later"
+    moved.mkdir()
+    (moved / "results.json").write_bytes((report / "results.json").read_bytes())
+    (moved / "report.html").write_text("<!doctype html>", "utf-8")
+
+    assert 'href="kept%20for%20later/report.html"' in index.write(tmp_path).read_text("utf-8")
 
 
 def test_a_change_is_told_worst_first(report: Path, tmp_path: Path) -> None:
