@@ -249,7 +249,7 @@ class _Process:
 
     def problem(self) -> str | None:
         status = self._process.poll()
-        return None if status is None else f"exit status {status}: …{self._log.read_text()[-800:]}"
+        return None if status is None else f"exit status {status}: …{self._log.read_text('utf-8', 'replace')[-800:]}"
 
     def end(self, seconds: float) -> bool:
         with suppress(subprocess.TimeoutExpired):

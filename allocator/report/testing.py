@@ -70,7 +70,7 @@ def run_tests(tests: list[str], junit: Path, limit_s: float) -> Step:
             name="tests", status=TIMED_OUT, took_s=took_s, error=f"not over after {limit_s:.0f} s", command=command
         )
     if status > 1:
-        last = " ".join(log.read_text("utf-8").split("\n")[-LAST_LINES:]).strip()
+        last = " ".join(log.read_text("utf-8", "replace").split("\n")[-LAST_LINES:]).strip()
         return Step(
             name="tests", status=FAILED, took_s=took_s, error=f"pytest ended with {status}: {last}", command=command
         )

@@ -1,5 +1,6 @@
 """Notebooks that fail, and tests that are run as evidence: whatever happens is told, and the report goes on."""
 
+import sys
 from pathlib import Path
 
 import nbformat
@@ -48,6 +49,18 @@ def test_a_kernel_that_dies_is_told(tmp_path: Path) -> None:
     step = execute(notebook, tmp_path / "out.ipynb", {}, 60.0, "papermill …")
 
     assert (step.status, step.error) == (FAILED, "its kernel died")
+
+
+def test_tests_that_break_are_told_whatever_they_have_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of theirs may write any bytes, or be killed in the middle of a character."""
+    broken = tmp_path / "python"
+    broken.write_bytes(b"#!/bin/sh\nprintf 'no more \\377'\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+
+    step = run_tests([], tmp_path / "tests.xml", 60.0)
+
+    assert (step.status, step.error) == (FAILED, "pytest ended with 3: no more \ufffd")
 
 
 @pytest.mark.full
