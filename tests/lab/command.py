@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[2]
 
 class LabCommand:
     """
-    Started where a notebook's copies go; a context manager, which ends it.
+    A context manager: it is there once it has printed its address, and ended afterwards.
 
     Args:
-        folder: The one it is started in; settings of JupyterLab are kept there, not in this account's.
+        folder: Where it is started; settings of JupyterLab are kept there, and not for this account.
         arguments: As typed.
         environment: Of it, besides this process's.
     Attributes:
