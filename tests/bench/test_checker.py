@@ -6,7 +6,18 @@ from math import nan
 import msgspec
 import pytest
 
-from allocator.bench.checker import PROMISES, Fault, History, Promise, Record, Removal, Run, Stop, check
+from allocator.bench.checker import (
+    PROMISES,
+    Fault,
+    History,
+    Letter,
+    Promise,
+    Record,
+    Removal,
+    Run,
+    Stop,
+    check,
+)
 from allocator.bench.checker.controls import CONTROLS
 from tests.bench.histories import KILLED, WORKER, another, change, drop, sound
 
@@ -351,6 +362,25 @@ def test_attempts_that_a_fault_hid_from_the_store_count() -> None:
     history.faults = [Fault("kill", 40.0, 40.1, frozenset([KILLED]))]
 
     assert Promise.RETRIED in check(history).broken()
+
+
+def test_what_the_queue_counted_after_the_last_known_attempt_counts() -> None:
+    """The holder of the third and last was killed before it could begin: the letter knows of it, or may know of it."""
+    history = sound()
+    change(history.enqueues, "dead", max_retries=2)
+    history.letters = [Letter("dead", "lease expired", 3)]
+    without = sound()
+    change(without.enqueues, "dead", max_retries=2)
+    change(without.records, "dead", error="lease expired")
+    without.letters = None
+    without.faults = [*(without.faults or ()), Fault("kill", 40.0, 40.1, frozenset([KILLED]))]
+
+    assert check(history).broken() == []
+    assert check(without).broken() == []
+
+    history.letters = [Letter("dead", "at last", 2)]
+
+    assert check(history).broken() == [Promise.RETRIED]
 
 
 def released(history: History) -> None:

@@ -17,7 +17,7 @@ from allocator.bench.chaos.body import draw_jobs, enqueued, read_runs
 from allocator.bench.chaos.faults import STOPPED_IN_ORDER, Faults, draw_faults
 from allocator.bench.chaos.programs import Gone, Program, in_process_program, submit_to, worker_programs
 from allocator.bench.chaos.records import read_records
-from allocator.bench.checker import Fault, History, Judgement, Stop, check
+from allocator.bench.checker import Fault, History, Judgement, Letter, Stop, check
 from allocator.bench.scratch import scratch_name
 from allocator.domain.errors import AllocatorError
 from allocator.domain.job import Job
@@ -107,6 +107,10 @@ class System(Protocol):
         """Jobs that still wait or are leased in the queue after this time at most; None: nobody can tell."""
         ...
 
+    def letters(self) -> list[Letter] | None:
+        """Dead letters that the queue has; None: nobody can tell."""
+        ...
+
 
 def run(chaos: Chaos, say: Say = lambda what, done, total: None) -> Outcome:
     """
@@ -148,6 +152,7 @@ def _run(chaos: Chaos, folder: Path, system: System, say: Say) -> Outcome:
         faults.end()
         submitter.finish(FINISH_S)
         left = _drain(chaos, system, faults, len(jobs), say)
+        letters = system.letters()
         crashed = faults.crashed + sum(program.stop() not in STOPPED_IN_ORDER for program in system.programs)
     finally:
         submitter.abandon()
@@ -162,6 +167,7 @@ def _run(chaos: Chaos, folder: Path, system: System, say: Say) -> Outcome:
             runs=list(read_runs(folder / "trace")),
             records=records,
             faults=faults.made,
+            letters=letters,
             stops=faults.stops,
             left=left,
             fenced_by_queue=False,
@@ -282,6 +288,14 @@ class _Workers:
                 return left
             time.sleep(0.1)
 
+    def letters(self) -> list[Letter]:
+        letters: list[Letter] = []
+        page = self._queue.dead_letters()
+        while page:
+            letters += (Letter(letter.job.id, letter.error, letter.attempt_count) for letter in page)
+            page = self._queue.dead_letters(after=page[-1])
+        return letters
+
 
 class _InProcess:
     """One program that has queue, store and workers; killing it empties the queue."""
@@ -302,6 +316,9 @@ class _InProcess:
             return int(self.programs[0].ask(f"drain {within_s:g}".encode()))
         except Gone:
             return None
+
+    def letters(self) -> None:
+        return None
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Attempts of a job, counted: as many as it was allowed, then dead, once, for the reason it failed with last."""
 
 from itertools import pairwise
+from math import inf
 
 from allocator.bench.checker.case import CHARGED, ENDS, Case, OfJob, said
 from allocator.bench.checker.history import Letter
@@ -23,15 +24,22 @@ def judge_retries(case: Case, judgement: Judgement) -> None:
             retried.unknown += 1
         elif enqueue.max_retries is not None:
             retried.checked += 1
-            if problem := _wrong_end(of_job, state, enqueue.max_retries, letters.get(job), unseen):
+            last = of_job.attempts[-1] if of_job.attempts else None
+            hidden = unseen or (last is not None and case.faults.any(last.leased_at, inf))
+            if problem := _wrong_end(of_job, state, enqueue.max_retries, letters.get(job), hidden):
                 retried.against(f"job {job} {problem}")
                 continue
         if case.history.fenced_by_queue and not unseen:
             _judge_numbers(case, judgement, of_job)
 
 
-def _wrong_end(of_job: OfJob, state: str, max_retries: int, letter: Letter | None, unseen: bool) -> str:
-    """What does not fit: the end of a job and its attempts; empty if all does."""
+def _wrong_end(of_job: OfJob, state: str, max_retries: int, letter: Letter | None, hidden: bool) -> str:
+    """
+    What does not fit: the end of a job and its attempts; empty if all does.
+
+    Args:
+        hidden: Whether there may have been attempts after those that are known.
+    """
     attempts = of_job.attempts
     charged = [attempt for attempt in attempts if attempt.outcome in CHARGED or attempt.taken is False]
     # Of what the store or a client knows as lost, the queue may have forgotten all; what was told failed, it was told.
@@ -50,11 +58,12 @@ def _wrong_end(of_job: OfJob, state: str, max_retries: int, letter: Letter | Non
         return f"failed {len(failed)} times; it was allowed {allowed} attempts"
     # A number counts what the store never heard of as well: a lease whose holder was killed before it could begin.
     counted = max([len(charged), *(attempt.number for attempt in charged)])
-    known = letter.attempt_count if letter is not None else None if unseen else counted
+    known = letter.attempt_count if letter is not None else None if hidden else counted
     may_be_buried = any(attempt.outcome == "buried" and attempt.taken is not False for attempt in attempts)
-    if known is not None and known < allowed and not may_be_buried and not (unseen and letter is None):
+    if known is not None and known < allowed and not may_be_buried:
         return f"was given up after {known} failed attempts; it was allowed {allowed}"
-    return _wrong_error(of_job, letter)
+    died_later = hidden if letter is None else letter.attempt_count > counted
+    return "" if died_later else _wrong_error(of_job, letter)
 
 
 def _wrong_error(of_job: OfJob, letter: Letter | None) -> str:
