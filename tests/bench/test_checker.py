@@ -418,3 +418,4 @@ def test_a_lease_that_its_holder_heard_of_late_follows_nothing() -> None:
     change(history.attempts, "retried/2", leased_at=11.0, expires_at=12.1)
 
     assert check(history).broken() == []
+    assert Promise.DUE not in check(history).not_judged()

@@ -401,7 +401,7 @@ def run_machine(backend: Backend, how: settings) -> None:
 def test_any_sequence_of_calls_does_what_the_model_says(backend: Backend) -> None:
     """Order, leases, figures and dead letters agree after every step."""
     # In process an example costs a hundredth of a second, so there may be more of them.
-    run_machine(backend, NORMAL if backend.is_server else settings(NORMAL, max_examples=400))
+    run_machine(backend, NORMAL if backend.is_server else settings(NORMAL, max_examples=250))
 
 
 @pytest.mark.full

@@ -393,7 +393,7 @@ def test_many_cuts_under_load(server: Server, name: str, opened: Callable[..., Q
 
         def produce(producer: int) -> list[str]:
             made = []
-            for n in range(300):
+            for n in range(100):
                 made.append(queue.enqueue(Job(type="faults", id=f"{producer}-{n}")).id)
                 moved.set()
             return made

@@ -25,11 +25,7 @@ def judge_due(case: Case, judgement: Judgement) -> None:
                 _judge_start(of_job, judgement, attempt, attempt.due_at - early_s, "as its lease says")
         for earlier, later in pairwise(attempts):
             delay_s = _delay_s(earlier, enqueue)
-            if isnan(delay_s):
-                continue
-            if not _follows(of_job, earlier, later):
-                due.unknown += 1
-            elif not _disturbed(case, of_job, earlier, later):
+            if not isnan(delay_s) and _follows(of_job, earlier, later) and not _disturbed(case, of_job, earlier, later):
                 when = f"{delay_s:g} s after {said(earlier)} was {earlier.outcome}"
                 _judge_start(of_job, judgement, later, earlier.told_at + delay_s - early_s, when)
         for run in of_job.runs:
