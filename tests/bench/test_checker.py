@@ -383,6 +383,15 @@ def test_what_the_queue_counted_after_the_last_known_attempt_counts() -> None:
     assert check(history).broken() == [Promise.RETRIED]
 
 
+def test_a_dead_letter_does_not_count_what_its_queue_forgot() -> None:
+    """After FLUSHALL a job that was put back has what attempts it has left, and its letter knows of those alone."""
+    history = sound()
+    history.faults = [*(history.faults or ()), Fault("flush", 11.0, 11.1, forgets=True)]
+    history.letters = [Letter("dead", "at last", 1)]
+
+    assert Promise.RETRIED not in check(history).broken()
+
+
 def released(history: History) -> None:
     """`retried` was given back for a second at 12.3, and leased again at once."""
     change(history.attempts, "retried/1", outcome="released", delay_s=1.0, told_at=12.3, given_at=10.3)

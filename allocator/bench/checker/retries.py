@@ -24,13 +24,24 @@ def judge_retries(case: Case, judgement: Judgement) -> None:
             retried.unknown += 1
         elif enqueue.max_retries is not None:
             retried.checked += 1
-            last = of_job.attempts[-1] if of_job.attempts else None
-            hidden = unseen or (last is not None and case.faults.any(last.leased_at, inf))
-            if problem := _wrong_end(of_job, state, enqueue.max_retries, letters.get(job), hidden):
+            letter = letters.get(job)
+            hidden = _may_hide(case, of_job, letter)
+            if problem := _wrong_end(of_job, state, enqueue.max_retries, letter, hidden):
                 retried.against(f"job {job} {problem}")
                 continue
         if case.history.fenced_by_queue and not unseen:
             _judge_numbers(case, judgement, of_job)
+
+
+def _may_hide(case: Case, of_job: OfJob, letter: Letter | None) -> bool:
+    """Whether there may have been attempts that neither those that are known count, nor a dead letter."""
+    if case.history.unknown_dequeues and letter is None:
+        return True
+    if not of_job.attempts:
+        return False
+    if case.faults.forgot(of_job.attempts[0].leased_at, inf):
+        return True
+    return letter is None and case.faults.any(of_job.attempts[-1].leased_at, inf)
 
 
 def _wrong_end(of_job: OfJob, state: str, max_retries: int, letter: Letter | None, hidden: bool) -> str:
@@ -38,7 +49,7 @@ def _wrong_end(of_job: OfJob, state: str, max_retries: int, letter: Letter | Non
     What does not fit: the end of a job and its attempts; empty if all does.
 
     Args:
-        hidden: Whether there may have been attempts after those that are known.
+        hidden: Whether there may have been attempts that nothing here counts.
     """
     attempts = of_job.attempts
     charged = [attempt for attempt in attempts if attempt.outcome in CHARGED or attempt.taken is False]
@@ -57,12 +68,12 @@ def _wrong_end(of_job: OfJob, state: str, max_retries: int, letter: Letter | Non
     if len(failed) > allowed:
         return f"failed {len(failed)} times; it was allowed {allowed} attempts"
     # A number counts what the store never heard of as well: a lease whose holder was killed before it could begin.
-    counted = max([len(charged), *(attempt.number for attempt in charged)])
-    known = letter.attempt_count if letter is not None else None if hidden else counted
+    known = max([len(charged), *(attempt.number for attempt in charged)])
+    counted = known if letter is None else letter.attempt_count
     may_be_buried = any(attempt.outcome == "buried" and attempt.taken is not False for attempt in attempts)
-    if known is not None and known < allowed and not may_be_buried:
-        return f"was given up after {known} failed attempts; it was allowed {allowed}"
-    died_later = hidden if letter is None else letter.attempt_count > counted
+    if counted < allowed and not may_be_buried and not hidden:
+        return f"was given up after {counted} failed attempts; it was allowed {allowed}"
+    died_later = hidden or counted > known
     return "" if died_later else _wrong_error(of_job, letter)
 
 
