@@ -28,7 +28,7 @@ CHECKS = {
 
 # Tests mostly wait, for servers and processes: several at a time, and who is through takes over from who is not.
 # `-n 0` does without.
-SHARED = ["-n", str(max(2, os.cpu_count() or 1)), "--dist", "worksteal"]
+SHARED = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
 
 
 @dataclass
