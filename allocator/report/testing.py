@@ -42,7 +42,7 @@ def run_tests(tests: list[str], junit: Path, limit_s: float) -> Step:
         )
     if importlib.util.find_spec("pytest") is None:
         return Step(name="tests", status=NOT_RUN, error="pytest is not installed: pip install pytest", command=command)
-    shared = ["-n", "2", "--dist", "loadscope"] if importlib.util.find_spec("xdist") else []
+    shared = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"] if importlib.util.find_spec("xdist") else []
     arguments = [*shared, "-q", "-p", "no:cacheprovider", "-o", "junit_family=xunit1", f"--junitxml={junit.resolve()}"]
     existing = [test for test in tests if (root / test.partition("::")[0]).exists()]
     began = time.monotonic()
