@@ -229,12 +229,11 @@ def status(
     after: Annotated[str | None, Query(description="`next` of the page before.")] = None,
 ) -> StatusView:
     """Counts over the whole upload, and a page of its objects in the order in which they were sent."""
-    assets = services.archive.assets
-    upload = assets.upload(job_id)
-    if upload is None:
+    standing = services.archive.assets.standing(job_id, limit, after)
+    if standing is None:
         raise not_found("upload of this id; its objects may have been deleted")
-    progress = ProgressView(**assets.counts(job_id))
-    page = assets.assets_of(job_id, limit, after)
+    upload, counts, page = standing
+    progress = ProgressView(**counts)
     return StatusView(
         job_id=upload.id,
         status=progress.status,

@@ -134,6 +134,20 @@ class _Arrived(NamedTuple):
     known: dict[str, StoredJob]
 
 
+class Standing(NamedTuple):
+    """
+    How an upload stands.
+
+    Args:
+        counts: How many of its assets are queued, processing, done, failed; and in total.
+        assets: A page of them.
+    """
+
+    upload: Upload
+    counts: dict[str, int]
+    assets: list[Asset]
+
+
 class Placed(NamedTuple):
     """As much of a placed asset as the tree is made of."""
 
@@ -350,12 +364,21 @@ class Assets:
             row = connection.execute(query, given).one_or_none()
         return None if row is None else _upload(row)
 
-    def counts(self, upload_id: str) -> dict[str, int]:
-        """How many assets of an upload are queued, processing, done, failed; and in total."""
+    def standing(self, upload_id: str, limit: int = 100, after: str | None = None) -> Standing | None:
+        """
+        An upload, how many of its assets are in which state, and a page of them, in one look; None if there is none.
+
+        Args:
+            limit, after: As for `assets_of`.
+        """
         if not _is_storable(upload_id):
-            return dict.fromkeys((*AssetState, "total"), 0)
+            return None
         with self._store._read() as connection:
-            return dict(connection.execute(COUNTS, {"upload_id": upload_id}).one()._mapping)
+            found = connection.execute(_UPLOAD_BY_ID, {"id": upload_id}).one_or_none()
+            if found is None:
+                return None
+            counts = dict(connection.execute(COUNTS, {"upload_id": upload_id}).one()._mapping)
+            return Standing(_upload(found), counts, self._page(connection, upload_id, limit, after or ""))
 
     def assets_of(self, upload_id: str, limit: int = 100, after: Asset | str | None = None) -> list[Asset]:
         """
@@ -364,12 +387,14 @@ class Assets:
         Args:
             after: The last asset of the page before, or its id.
         """
-        after_id = after.id if isinstance(after, Asset) else after or ""
+        with self._store._read() as connection:
+            return self._page(connection, upload_id, limit, after.id if isinstance(after, Asset) else after or "")
+
+    def _page(self, connection: Connection, upload_id: str, limit: int, after_id: str) -> list[Asset]:
         if not (_is_storable(upload_id) and _is_storable(after_id)):
             return []
         given = {"upload_id": upload_id, "after_id": after_id, "limit": limit}
-        with self._store._read() as connection:
-            return [_asset(row) for row in connection.execute(ASSETS_OF_UPLOAD, given)]
+        return [_asset(row) for row in connection.execute(ASSETS_OF_UPLOAD, given)]
 
     def asset(self, asset_id: str) -> Asset | None:
         """An asset; None if there is none."""
