@@ -1,4 +1,4 @@
-"""Bounds on the head of a request, for which uvicorn would wait, and which it would keep, without end."""
+"""Bounds on what uvicorn would wait for without end: the head of a request, and the rest of one that was refused."""
 
 from asyncio import Transport
 from asyncio.events import TimerHandle
@@ -13,7 +13,8 @@ class BoundedHeads(HttpToolsProtocol):
     """
     A connection that is closed when a request line and its headers take too long, or are too long.
 
-    A client that has sent something of them is told so with a 400.
+    A client that has sent something of them is told so with a 400. One whose request was answered before all of it had
+    come has as long for the rest, so that it can read the answer.
 
     Args:
         head_s: How long they may take, from the first byte on; of the first request, from the connection on.
@@ -51,13 +52,21 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
+        self._head_bytes = 0
         self._in_body = True
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        # Of the rest of what was refused, if there is one.
+        self._stop_timer()
         self._in_body = False
         self._messages += 1
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._in_body and self._timer is None and not self.transport.is_closing():
+            self._start_timer()
 
     def _is_idle(self) -> bool:
         return self.cycle is None or self.cycle.response_complete

@@ -170,6 +170,30 @@ def test_a_client_whose_headers_trickle_is_let_go(narrow: ApiServer, requests_be
         assert connection.recv(1) == b""
 
 
+def test_a_client_that_trickles_after_it_was_refused_is_let_go(narrow: ApiServer) -> None:
+    """It has its answer, and a while to read it; then the connection goes, however much of the body is to come."""
+    with socket.create_connection(("127.0.0.1", narrow.port)) as connection:
+        head = f"POST {INGEST} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM_TYPE['Content-Type']}\r\n"
+        connection.sendall(f"{head}Content-Length: 1000001\r\n\r\n".encode())
+        assert answer_to(connection)[0] == 413
+
+        with suppress(ConnectionError):
+            while not select.select([connection], [], [], 0.05)[0]:
+                connection.sendall(b"x")
+            assert connection.recv(1) == b""
+
+
+def test_the_rest_of_what_was_refused_may_come_before_the_next_request(narrow: ApiServer) -> None:
+    """The connection stays."""
+    with socket.create_connection(("127.0.0.1", narrow.port)) as connection:
+        head = f"POST {INGEST} HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n"
+        connection.sendall(f"{head}Content-Length: 5\r\n\r\n12".encode())
+        assert answer_to(connection)[0] == 415
+        connection.sendall(b"345GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+        assert answer_to(connection)[0] == 200
+
+
 @pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "blank lines"])
 def test_a_client_that_asks_for_nothing_is_let_go(narrow: ApiServer, sent: bytes) -> None:
     """Whoever connects has something to ask."""
