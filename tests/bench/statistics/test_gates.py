@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from allocator.bench.statistics.gates import (
@@ -66,6 +67,14 @@ def _late_leases(rows: Rows) -> None:
     rows.attempts["due_at"] -= 0.004
 
 
+def _unheard_ends(rows: Rows) -> None:
+    rows.attempts.loc[::5, "settled_at"] = np.nan
+
+
+def _leases_twice(rows: Rows) -> None:
+    rows.attempts = pd.concat([rows.attempts, rows.attempts.iloc[::5]], ignore_index=True)
+
+
 def _turned_clock(rows: Rows) -> None:
     rows.attempts.loc[100, "finished_at"] = rows.attempts.loc[100, "started_at"] - 0.25
 
@@ -76,6 +85,8 @@ def _turned_clock(rows: Rows) -> None:
         pytest.param(_late_generator, LATENESS, id="the generator was stopped"),
         pytest.param(_lost_ends, LITTLE, id="ends of jobs are lost"),
         pytest.param(_late_leases, UTILISATION, id="leases are recorded too early"),
+        pytest.param(_unheard_ends, UTILISATION, id="ends of attempts are lost"),
+        pytest.param(_leases_twice, UTILISATION, id="attempts are recorded twice"),
         pytest.param(_turned_clock, NEGATIVE, id="a clock turned back"),
     ],
 )
@@ -85,6 +96,19 @@ def test_what_is_wrong_with_a_recording_fails_its_gate(harm: Callable[[Rows], No
     harm(rows)
 
     assert judged(rows)[name].status is Status.FAILED
+
+
+@pytest.mark.parametrize("settled_after", [0.0, 0.5, 1.0])
+def test_a_lease_ends_somewhere_between_the_end_of_its_job_and_the_reply(settled_after: float) -> None:
+    """A fifth of what is held is the settling; the samples are right wherever in it the queue lets go."""
+    rows = a_run()
+    settling_s = 0.002
+    rows.attempts["settled_at"] += settling_s
+    at, ends = rows.backlog["at"], np.sort(rows.attempts["finished_at"] + settled_after * settling_s)
+    begun = np.searchsorted(np.sort(rows.attempts["leased_at"]), at, "right")
+    rows.backlog["leased"] = begun - np.searchsorted(ends, at, "right")
+
+    assert judged(rows)[UTILISATION].status is Status.PASSED
 
 
 def test_the_least_negative_interval_is_named() -> None:
