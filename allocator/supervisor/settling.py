@@ -1,8 +1,10 @@
 """The settler: groups how attempts ended, has the store commit each group, and then the queue told."""
 
 import logging
+import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
@@ -49,26 +51,30 @@ class Settler(threading.Thread):
         self._backoffs = backoffs
         self._settled = settled
         self._teller = Teller(queue, tally, listeners, self._told)
-        self._pending: list[Ending] = []
-        self._lock = threading.Lock()
-        self._filled = threading.Condition(self._lock)
-        self._untold = 0
+        self._pending: deque[Ending] = deque()
+        self._filled = threading.Condition()
+        self._wanted = sys.maxsize
+        """How many pending ones the settler waits for."""
+        self._taken_count = 0
+        """Of those that were pending. Changed by the settler alone, as the next one by who tells the queue."""
+        self._told_count = 0
         self._stopping = False
         self._stuck = False
 
     def put(self, ending: Ending) -> None:
         """Tell an ending."""
-        with self._lock:
-            self._pending.append(ending)
-            self._untold += 1
-            count = len(self._pending)
-            if count == 1 or count == GROUP:
+        # Without a lock, as in the buffer: an append is one step.
+        self._pending.append(ending)
+        if len(self._pending) >= self._wanted:
+            with self._filled:
+                # Once is enough, however many more come until it has woken up.
+                self._wanted = sys.maxsize
                 self._filled.notify()
 
     def stop(self, timeout_s: float) -> None:
         """Settle what is there, then end; waits so long for it. What is not through by then is still tried."""
         deadline = time.monotonic() + timeout_s
-        with self._lock:
+        with self._filled:
             self._stopping = True
             self._filled.notify()
         for thread in (self, self._teller):
@@ -79,7 +85,7 @@ class Settler(threading.Thread):
 
     def untold(self) -> int:
         """Attempts that have ended, and the queue does not know yet."""
-        return self._untold
+        return len(self._pending) + self._taken_count - self._told_count
 
     @property
     def stuck(self) -> bool:
@@ -99,20 +105,27 @@ class Settler(threading.Thread):
     def _groups(self) -> Iterator[list[Ending]]:
         """Until a stop is asked for and nothing is left."""
         while True:
-            with self._lock:
-                while not self._pending and not self._stopping:
-                    self._filled.wait()
+            with self._filled:
+                self._wait_for(1)
                 if not self._pending:
                     return
-                if len(self._pending) < GROUP and not self._stopping:
-                    self._filled.wait(GROUP_S)
-                group = self._pending[:GROUP]
-                del self._pending[:GROUP]
+                self._wait_for(GROUP, GROUP_S)
+            count = min(len(self._pending), GROUP)
+            # First, for what is in neither count would pass for told.
+            self._taken_count += count
+            group = [self._pending.popleft() for _ in range(count)]
             for ending in group:
                 ending.held.ended = True
                 if ending.verb == "failed":
                     self._judge(ending)
             yield group
+
+    def _wait_for(self, count: int, timeout_s: float | None = None) -> None:
+        """Until so many are pending, a stop is asked for, or so long has passed; with the lock."""
+        self._wanted = count
+        # What is put from here on finds what is wanted; what was put before is counted.
+        self._filled.wait_for(lambda: len(self._pending) >= count or self._stopping, timeout_s)
+        self._wanted = sys.maxsize
 
     def _judge(self, ending: Ending) -> None:
         """Whether a failed attempt was the last, and when the next is due: once, for store and queue alike."""
@@ -143,6 +156,5 @@ class Settler(threading.Thread):
         return frozenset()
 
     def _told(self, jobs: list[Held]) -> None:
-        with self._lock:
-            self._untold -= len(jobs)
+        self._told_count += len(jobs)
         self._settled(jobs)

@@ -274,13 +274,14 @@ class Supervisor:
         """Hold what can be started here; everything else is given its end at once."""
         fetched = time.monotonic()
         startable: list[Held] = []
-        for lease in leases:
-            held = self._hold(lease, fetched)
-            if self._must_wait(held):
-                # The store does not hear of it, which need not learn how often a job waited for its turn.
-                self._settler.put(Ending(held, "released", delay_s=GIVE_BACK_S, begun=False))
-            else:
-                startable.append(held)
+        waiting: list[Held] = []
+        with self._held_lock:
+            for lease in leases:
+                held = self._hold(lease, fetched)
+                (waiting if self._must_wait(held) else startable).append(held)
+        for held in waiting:
+            # The store does not hear of it, which need not learn how often a job waited for its turn.
+            self._settler.put(Ending(held, "released", delay_s=GIVE_BACK_S, begun=False))
         if self._recording is not None and startable:
             startable = self._begin(startable, self._recording)
         accepted: list[Held] = []
@@ -295,15 +296,15 @@ class Supervisor:
         return accepted
 
     def _hold(self, lease: Lease, fetched: float) -> Held:
+        """With the lock on what is held."""
         held = Held(lease, lease.job.timeout or self._timeout_s, fetched)
-        with self._held_lock:
-            self._held[lease.token] = held
-            self._held_types[lease.job.type] += 1
+        self._held[lease.token] = held
+        self._held_types[lease.job.type] += 1
         return held
 
     def _must_wait(self, held: Held) -> bool:
         """
-        Whether others that are held here keep this one from being started.
+        Whether others that are held here keep this one from being started; with the lock on them.
 
         Either its type is at its limit; or it has lost a lease before, perhaps by ending its program, and so has one of
         the others: threads share their program's fate, and the one would cost the other its attempts.
@@ -313,7 +314,7 @@ class Supervisor:
             return True
         if not held.lease.lost_before or not self._thread_count:
             return False
-        return any(other.lease.lost_before for other in self._all_held() if other is not held)
+        return any(other.lease.lost_before for other in self._held.values() if other is not held)
 
     def _begin(self, jobs: list[Held], recording: "Recording") -> list[Held]:
         """Record that these begin; gives those that may run. The others are given their end at once."""
