@@ -71,6 +71,8 @@ class Buffer:
     def take_older_than(self, fetched: float) -> list[Held]:
         """Take out what was fetched before an instant of the monotonic clock: no worker came for it."""
         with self._lock:
+            if all(item[2].fetched >= fetched for item in list(self._heap)):
+                return []
             taken = self._take_all()
             young = [item for item in taken if item[2].fetched >= fetched]
             for item in young:

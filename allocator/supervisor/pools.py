@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Mapping
 
 from allocator.domain.deadletter import MAX_ERROR_BYTES, MAX_TRACEBACK_BYTES, trim_text
-from allocator.supervisor.buffer import Buffer
 from allocator.supervisor.ending import Ending
 from allocator.supervisor.events import Listeners
 from allocator.supervisor.held import Held
@@ -57,8 +56,10 @@ class Died(Exception):
 
 class ThreadWorker(threading.Thread):
     """
-    Takes jobs from the buffer until it is closed.
+    Takes jobs until there are no more to come.
 
+    Args:
+        take: Gives the next one when it may be started, however long that takes; None: there will be no more.
     Attributes:
         current: What it is at.
         discarded: It was replaced; it ends after its present job, whose end nobody waits for.
@@ -67,7 +68,7 @@ class ThreadWorker(threading.Thread):
     def __init__(
         self,
         name: str,
-        buffer: Buffer,
+        take: Callable[[], Held | None],
         processors: Mapping[str, Processor],
         put: Callable[[Ending], None],
         report: Report,
@@ -76,7 +77,7 @@ class ThreadWorker(threading.Thread):
     ) -> None:
         # Daemon, or a job that never ends would keep the interpreter from ending.
         super().__init__(name=name, daemon=True)
-        self._buffer = buffer
+        self._take = take
         self._processors = processors
         self._put = put
         self._report = report
@@ -87,7 +88,7 @@ class ThreadWorker(threading.Thread):
         self.done_count = 0
 
     def run(self) -> None:
-        take, put, listeners = self._buffer.take, self._put, self._listeners
+        take, put, listeners = self._take, self._put, self._listeners
         while not self.discarded:
             held = take()
             if held is None:

@@ -12,7 +12,6 @@ from multiprocessing.connection import Connection
 
 import msgspec
 
-from allocator.supervisor.buffer import Buffer
 from allocator.supervisor.ending import Ending
 from allocator.supervisor.events import Listeners
 from allocator.supervisor.held import Held
@@ -102,14 +101,14 @@ class ProcessWorker(ThreadWorker):
     def __init__(
         self,
         name: str,
-        buffer: Buffer,
+        take: Callable[[], Held | None],
         processors: Mapping[str, str],
         put: Callable[[Ending], None],
         report: Report,
         listeners: Listeners,
         restarted: Callable[[], None],
     ) -> None:
-        super().__init__(name, buffer, {}, put, report, listeners, lambda worker: None)
+        super().__init__(name, take, {}, put, report, listeners, lambda worker: None)
         self._names = processors
         self._restarted = restarted
         self._child: Child | None = None

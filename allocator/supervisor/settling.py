@@ -56,8 +56,13 @@ class Settler(threading.Thread):
         self._wanted = sys.maxsize
         """How many pending ones the settler waits for."""
         self._taken_count = 0
-        """Of those that were pending. Changed by the settler alone, as the next one by who tells the queue."""
+        """Of those that were pending. Changed by the settler alone."""
+        self._safe_count = 0
+        """Of those: what no kill repeats, for the store has it or, without one, the queue. Changed by who told them."""
         self._told_count = 0
+        """The queue. Changed by the teller alone."""
+        self._freed = threading.Condition()
+        self._letting_go = False
         self._stopping = False
         self._stuck = False
 
@@ -70,6 +75,25 @@ class Settler(threading.Thread):
                 # Once is enough, however many more come until it has woken up.
                 self._wanted = sys.maxsize
                 self._filled.notify()
+
+    def wait_for_room(self) -> None:
+        """
+        Return once another job may be started: while a group and more has ended and is not safe, none may.
+
+        What has ended and is known here alone runs again after a kill -9.
+        """
+        if not self._has_room():
+            with self._freed:
+                self._freed.wait_for(self._has_room)
+
+    def let_go(self) -> None:
+        """Let nobody wait for room any more: nothing else is started."""
+        with self._freed:
+            self._letting_go = True
+            self._freed.notify_all()
+
+    def _has_room(self) -> bool:
+        return len(self._pending) + self._taken_count - self._safe_count < GROUP or self._letting_go
 
     def stop(self, timeout_s: float) -> None:
         """Settle what is there, then end; waits so long for it. What is not through by then is still tried."""
@@ -99,7 +123,9 @@ class Settler(threading.Thread):
             return
         self._teller.start()
         for group in self._groups():
-            self._teller.hand((group, self._commit(group, self._recording)))
+            refused = self._commit(group, self._recording)
+            self._free(len(group))
+            self._teller.hand((group, refused))
         self._teller.end()
 
     def _groups(self) -> Iterator[list[Ending]]:
@@ -157,4 +183,11 @@ class Settler(threading.Thread):
 
     def _told(self, jobs: list[Held]) -> None:
         self._told_count += len(jobs)
+        if self._recording is None:
+            self._free(len(jobs))
         self._settled(jobs)
+
+    def _free(self, count: int) -> None:
+        with self._freed:
+            self._safe_count += count
+            self._freed.notify_all()

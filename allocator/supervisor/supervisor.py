@@ -204,6 +204,7 @@ class Supervisor:
             # Half of it, so that enough is left for the settler where the queue's server cannot be reached.
             self._fetcher.stop(SETTLE_S / 2)
             self._give_back(self._buffer.close(), delay_s=0.0)
+            self._settler.let_go()
             for worker in self._workers:
                 worker.wait(left_s(deadline))
             for worker in self._workers:
@@ -343,6 +344,10 @@ class Supervisor:
         self._forget([by_token[lease.token] for lease in begun.lost])
         return [by_token[lease.token] for lease in begun.runnable]
 
+    def _take(self) -> Held | None:
+        self._settler.wait_for_room()
+        return self._buffer.take()
+
     def _give_back(self, jobs: list[Held], delay_s: float = GIVE_BACK_S) -> None:
         for held in jobs:
             self._settler.put(Ending(held, "released", delay_s=delay_s))
@@ -419,7 +424,7 @@ class Supervisor:
         self._added += 1
         worker = ProcessWorker(
             f"process-{self._added}",
-            self._buffer,
+            self._take,
             self._names,
             self._settler.put,
             self._report,
@@ -433,7 +438,7 @@ class Supervisor:
         self._added += 1
         worker = ThreadWorker(
             f"worker-{self._added}",
-            self._buffer,
+            self._take,
             self._processors,
             self._settler.put,
             self._report,

@@ -157,7 +157,7 @@ def test_no_process_is_started_once_processes_are_ended(tmp_path: Path) -> None:
     buffer = Buffer()
     worker = ProcessWorker(
         "process-1",
-        buffer,
+        buffer.take,
         {"write": "tests.supervisor.programs:write_pid"},
         endings.append,
         lambda held, done, total, message: None,

@@ -23,7 +23,7 @@ def test_a_job_whose_lease_ran_out_in_the_buffer_is_not_run(age_s: float, ran: b
     lease = Lease(a_job(), 1, "token", expires_at=leased_at + 15.0, due_at=leased_at, leased_at=leased_at)
     worker = ThreadWorker(
         "worker-1",
-        buffer,
+        buffer.take,
         {"json": lambda context: runs.append(context.token)},
         endings.append,
         lambda held, done, total, message: None,

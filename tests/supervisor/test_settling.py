@@ -1,14 +1,21 @@
-"""The settler: how many ends of attempts it tells at a time."""
+"""The settler: how many ends of attempts it tells at a time, and how many wait for it."""
 
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from allocator import Queue, open_queue
-from allocator.domain.lease import Lease
-from allocator.supervisor import Supervisor
+from allocator.domain.errors import QueueUnavailable
+from allocator.persistence import open_store
+from allocator.supervisor import Context, Supervisor
 from tests.contract.builders import BOUND_S, counts, some_jobs
+from tests.faults.running import until
+
+WORKERS = 3
+GROUP = 64
 
 
 @pytest.fixture
@@ -17,24 +24,85 @@ def queue() -> Queue:
     return open_queue("memory://test-settling")
 
 
-def test_however_many_wait_a_group_has_64_at_most(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kill -9 repeats what was not yet told, and one group of that may be on its way."""
+class Slow:
+    """
+    Settling that does not begin until no more jobs are run, or far too many were.
+
+    Attributes:
+        most: Jobs that had run at one time, and were not settled.
+        told: Sizes of the groups.
+    """
+
+    def __init__(self, settle: Callable[..., Any]) -> None:
+        self._settle = settle
+        self._ran = threading.Semaphore(0)
+        self._lock = threading.Lock()
+        self._untold = self.most = 0
+        self.told: list[int] = []
+
+    def run(self, context: Context) -> None:
+        """The processor."""
+        with self._lock:
+            self._untold += 1
+            self.most = max(self.most, self._untold)
+        self._ran.release()
+
+    def settle(self, ended: Any, *others: Any, **options: Any) -> Any:
+        """In the place of the real one."""
+        if not self.told:
+            # Nobody can tell that no more will come but by waiting for it.
+            for _ in range(3 * GROUP):
+                if not self._ran.acquire(timeout=0.5):
+                    break
+        self.told.append(len(ended))
+        found = self._settle(ended, *others, **options)
+        with self._lock:
+            self._untold -= len(ended)
+        return found
+
+
+def test_no_more_wait_to_be_told_than_a_kill_may_repeat(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ran and one group, however slow the queue and however fast the jobs."""
     queue.enqueue_many(some_jobs(500))
-    ended, told = threading.Semaphore(0), []
-    settle = queue.settle
+    slow = Slow(queue.settle)
+    monkeypatch.setattr(queue, "settle", slow.settle)
 
-    def settle_once_all_ended(acks: Any, *others: Any) -> list[Lease]:
-        if not told:
-            # The first group waits until far more than a second one may take are behind it.
-            for _ in range(200):
-                assert ended.acquire(timeout=BOUND_S)
-        told.append(len(acks))
-        return settle(acks, *others)
-
-    monkeypatch.setattr(queue, "settle", settle_once_all_ended)
-
-    with Supervisor(queue, {"json": lambda context: ended.release()}) as supervisor:
+    with Supervisor(queue, {"json": slow.run}, workers=WORKERS) as supervisor:
         assert supervisor.drain(BOUND_S)
 
-    assert max(told) == 64
+    assert GROUP <= slow.most <= GROUP + WORKERS
+    assert max(slow.told) <= GROUP
     assert queue.counts() == counts(done=500)
+
+
+def test_no_more_wait_to_be_recorded_than_a_kill_may_repeat(
+    queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same where a store is told first: what it has as done is not run again."""
+    with open_store(f"sqlite:///{tmp_path / 'store.db'}") as store:
+        store.submit_many(queue, some_jobs(500))
+        slow = Slow(store.settle)
+        monkeypatch.setattr(store, "settle", slow.settle)
+
+        with Supervisor(queue, {"json": slow.run}, workers=WORKERS, store=store) as supervisor:
+            assert supervisor.drain(BOUND_S)
+
+        assert GROUP <= slow.most <= GROUP + WORKERS
+        assert store.counts()["done"] == 500
+
+
+def test_workers_that_wait_for_the_settler_end_at_a_stop(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its queue cannot be told: they have nothing to finish."""
+    queue.enqueue_many(some_jobs(500))
+    ran: list[str] = []
+
+    def cannot_be_told(*given: Any) -> None:
+        raise QueueUnavailable("the server is away")
+
+    monkeypatch.setattr(queue, "settle", cannot_be_told)
+    supervisor = Supervisor(queue, {"json": lambda context: ran.append(context.token)}, workers=WORKERS).start()
+    until(lambda: len(ran) >= GROUP, "as many have ended as may wait")
+
+    assert supervisor.stop(grace=0.0)
+
+    assert GROUP <= len(ran) <= GROUP + WORKERS
