@@ -97,9 +97,7 @@ class Fetcher(threading.Thread):
 
     def _room(self) -> int:
         """Idle workers, and what the others will begin within START_WITHIN_S at the pace of the last attempts."""
-        samples = list(self._tally.service_s)[-100:]
-        soon = 0
-        if samples:
-            service_s = max(sum(samples) / len(samples), 1e-6)
-            soon = int(self._workers * START_WITHIN_S / service_s)
+        pace_s, soon = self._tally.pace_s, 0
+        if pace_s is not None:
+            soon = int(self._workers * START_WITHIN_S / max(pace_s, 1e-6))
         return max(self._buffer.idle_count, min(soon, MAX_TAKEN)) - len(self._buffer)

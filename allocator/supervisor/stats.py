@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 WINDOW_S = 5.0
 SAMPLES = 1000
+PACE_SAMPLES = 50
+"""About how many of the last attempts the pace is made of."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,16 @@ class Tally:
         self.counts: Counter[str] = Counter()
         self.wait_s: deque[float] = deque(maxlen=SAMPLES)
         self.service_s: deque[float] = deque(maxlen=SAMPLES)
+        self.pace_s: float | None = None
+        """Mean service time, of the last attempts above all; None before the first."""
         self._done_at: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
+
+    def note_attempt(self, wait_s: float, service_s: float) -> None:
+        """Of each that was begun, once it has ended."""
+        self.wait_s.append(wait_s)
+        self.service_s.append(service_s)
+        pace_s = service_s if self.pace_s is None else self.pace_s
+        self.pace_s = pace_s + (service_s - pace_s) / PACE_SAMPLES
 
     def note_done(self) -> None:
         """After each group: how many were done by now."""
