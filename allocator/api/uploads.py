@@ -6,12 +6,21 @@ from typing import Annotated
 import anyio
 from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import StringConstraints
 
 from allocator.api.multipart import Form, FormReader
 from allocator.api.problems import Problem, later, not_found, responses
 from allocator.api.services import Opened, Services
 from allocator.api.settings import ApiSettings
-from allocator.api.views import AcceptedView, ObjectView, ProgressView, StatusView, utc
+from allocator.api.views import (
+    AcceptedView,
+    KnownFilesView,
+    KnownView,
+    ObjectView,
+    ProgressView,
+    StatusView,
+    utc,
+)
 from allocator.ingest.intake import ANONYMOUS, Accepted, documents_of
 
 GATHERED_BYTES = 256 * 1024
@@ -219,6 +228,36 @@ def keyed(
     if upload is None:
         raise not_found("upload of this owner under this key")
     return status(upload.id, services)
+
+
+@router.get("/known", summary="Which files are there", responses=responses(403, 421, 422, 503))
+def known(
+    services: Opened,
+    file: Annotated[
+        list[Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}:[^\x00]+$")]],
+        Query(
+            description="SHA-256 of the bytes, a colon, and the name as it would be sent.",
+            min_length=1,
+            max_length=100,
+            examples=[[f"{'0' * 64}:a.txt"]],
+        ),
+    ],
+    owner: Annotated[str, Query(description="Whose they are.", max_length=200)] = ANONYMOUS,
+    comments: Annotated[str | None, Query(description="As they would be sent with.", max_length=4000)] = None,
+) -> KnownFilesView:
+    """
+    Those of an owner's files, by name and bytes, that came with the same comments and were not deleted since.
+
+    So who has many files sends those alone that are new or have changed.
+    """
+    asked = [(name, sha256) for sha256, _, name in (each.partition(":") for each in file)]
+    found = services.archive.assets.known(asked, owner or ANONYMOUS, comments or None)
+    return KnownFilesView(
+        objects=[
+            KnownView(id=found[each].asset_id, upload_id=found[each].upload_id) if each in found else None
+            for each in asked
+        ]
+    )
 
 
 @router.get("/{job_id}/status", summary="How an upload stands", responses=responses(403, 404, 421, 422, 503))

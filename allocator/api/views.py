@@ -30,6 +30,19 @@ class AcceptedView(View):
     created_at: datetime
 
 
+class KnownView(View):
+    """An object that is there."""
+
+    id: str = Field(examples=[ANOTHER_ID])
+    upload_id: str = Field(description="The upload it came with.", examples=[SOME_ID])
+
+
+class KnownFilesView(View):
+    """Which of the files are there, in the order asked."""
+
+    objects: list[KnownView | None] = Field(description="null: to be sent.")
+
+
 class ProgressView(View):
     """How many objects of an upload are in which state."""
 

@@ -31,6 +31,9 @@ from allocator.cli.sending import Outcome, Sender, ServerGone
 from allocator.cli.showing import printable, shown
 from allocator.cli.tree import Survey, survey
 
+MAX_COMMENTS_CHARS = 4000
+"""As many as a server can be asked for."""
+
 TOLD = 20
 """Lines of what went wrong that are shown; --json has them all."""
 
@@ -50,7 +53,7 @@ def ingest(
     gitignore: Annotated[
         bool, typer.Option("--gitignore/--no-gitignore", help="Follow the .gitignore files found.")
     ] = True,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=32, help="Files sent at a time.")] = 4,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, max=32, help="Requests at a time.")] = 4,
     wait: Annotated[
         bool, typer.Option("--wait", "-w", help="Until all are processed; then tell what they are.")
     ] = False,
@@ -60,8 +63,9 @@ def ingest(
     """
     Send files to a server, folders recursively, none of them twice: run it again to go on, or to send what has changed.
 
-    The server is asked for each file whether it has it, by its bytes and its name. No symbolic link is followed; links,
-    special files and what cannot be read are told. Exit status 1 where a file was not sent, or with --wait not placed.
+    The server is asked for each file whether it has it, by its bytes and its name; small ones go together. No symbolic
+    link is followed; links, special files and what cannot be read are told. Exit status 1 where a file was not sent, or
+    with --wait not placed.
 
     Examples: `allocator ingest photos/ -o ada --wait`, `allocator ingest . -x '*.tmp' --dry-run`
     """
@@ -77,6 +81,8 @@ def ingest(
         fail(f"--owner: must have 1 to 200 printable characters, not {owner!r}")
     if comments is not None and (not comments or printable(comments) != comments):
         fail(f"--comments: must be text, not {comments!r}")
+    if comments is not None and len(comments) > MAX_COMMENTS_CHARS:
+        fail(f"--comments: has {len(comments):,} characters, and may have {MAX_COMMENTS_CHARS:,}")
     run = _Run(found)
     if not dry_run:
         _send(run, http_options(server, key), owner, comments, jobs, wait)
@@ -131,7 +137,9 @@ class _Run:
 
 
 def _details(one: Outcome) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in ("state", "sha256", "job_id", "error", "kind", "processed")}
+    return {
+        name: getattr(one, name) for name in ("state", "sha256", "job_id", "object_id", "error", "kind", "processed")
+    }
 
 
 def _send(run: _Run, options: dict[str, Any], owner: str, comments: str | None, jobs: int, wait: bool) -> None:
@@ -188,7 +196,7 @@ def _followed(sender: Sender) -> Iterator[Callable[[Outcome], None]]:
     console = Console(stderr=True)
     columns = (TextColumn("placing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("placing", total=sum(one.job_id is not None for one in sender.outcomes))
+        task = progress.add_task("placing", total=sum(one.object_id is not None for one in sender.outcomes))
         yield lambda outcome: progress.advance(task)
 
 

@@ -1,10 +1,13 @@
 """
 Sends files to a server, several at a time, none of them twice.
 
-What a server has it knows best: for each file it is asked by the idempotency key that the file would be sent under,
-which is made of the file's own SHA-256, its name, owner and comments. So a second run sends what is new or changed and
-nothing else, from whatever machine, after whatever went wrong, and also after an object was deleted there; a journal on
-this side could be lost, or be true of another server. The price is that files are read again, not that they are sent.
+What a server has it knows best: it is asked for each file by the file's own SHA-256, its name, owner and comments. So a
+second run sends what is new or changed and nothing else, from whatever machine, after whatever went wrong, and also
+after an object was deleted there; a journal on this side could be lost, or be true of another server. The price is that
+files are read again, not that they are sent.
+
+Small files go together, since a request costs more than they do. JSON goes alone: the documents of one upload are
+looked at as one set, and which files happen to go together must decide nothing.
 
 Under the same key a request whose answer was lost is made again: the server takes it once.
 """
@@ -13,25 +16,33 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import quote
 
 import anyio
 import httpx
 import msgspec
 from anyio import to_thread
 
-from allocator.cli.remote import INGEST, told, unreachable
+from allocator.cli.remote import INGEST, OBJECTS, told, unreachable
 from allocator.cli.tree import Found
 from allocator.domain.errors import AllocatorError
+from allocator.ingest.identify import HEAD_BYTES, may_be_json
 
 LOST_TRIES = 7
 """Times that a request is made whose connection is lost, with pauses of 0.5 s, 1 s and so on: half a minute."""
 
 BUSY_S = 600.0
 """How long a server may put a request off."""
+
+TOGETHER, TOGETHER_BYTES = 32, 4 * 1024 * 1024
+"""Most files of one request, and most bytes of them; a larger one goes alone, and is not held in memory."""
+
+ASKED_CHARS = 16 * 1024
+"""Of an address that asks for files; a server takes 64 KiB of a request's head."""
 
 CHANGED_TRIES = 3
 READ_BYTES = 1024 * 1024
@@ -60,6 +71,7 @@ class Outcome:
         state: "sent", "already there" or "failed".
         sha256: Of its bytes, where they could be read.
         job_id: Of its upload.
+        object_id: Of what it is on the server.
         error: Why it failed, here or where it is processed.
         kind: By content, and
         processed: the state of its object, "done" or "failed"; both once it was followed.
@@ -69,9 +81,25 @@ class Outcome:
     state: str
     sha256: str | None = None
     job_id: str | None = None
+    object_id: str | None = None
     error: str | None = None
     kind: str | None = None
     processed: str | None = None
+
+
+class _Read(NamedTuple):
+    """
+    A file as it was when it was read.
+
+    Args:
+        content: Of a small one, so that it is sent as it was read.
+    """
+
+    outcome: Outcome
+    sha256: str
+    size_bytes: int
+    is_json: bool
+    content: bytes | None
 
 
 @dataclass
@@ -82,7 +110,7 @@ class Sender:
     Args:
         client: Made with the options of `http_options`.
         owner, comments: Of all files.
-        jobs: Files at a time.
+        jobs: Requests at a time.
         on_bytes: Is told how many bytes were read to be sent; fewer than none where they are to be sent again.
         on_outcome: Is told of each file; with a failed one, why.
     Attributes:
@@ -100,6 +128,8 @@ class Sender:
     sent_bytes: int = 0
     _stopping: threading.Event = field(default_factory=threading.Event)
     _answers: int = 0
+    _begun: set[tuple[str, str]] = field(default_factory=set)
+    _twins: list[Found] = field(default_factory=list)
 
     async def send(self, files: Iterable[Found]) -> None:
         """
@@ -109,13 +139,18 @@ class Sender:
             ServerGone: The rest was not tried.
         """
 
-        async def send_one(found: Found) -> None:
-            outcome = await self._send(found)
-            self.outcomes.append(outcome)
-            self.on_outcome(outcome)
+        async def send_batch(batch: list[Found]) -> None:
+            for outcome in await self._send(batch):
+                self.outcomes.append(outcome)
+                self.on_outcome(outcome)
 
         try:
-            await self._each(files, send_one)
+            await self._each(_batches(files), send_batch)
+            # By now the server has those that they are the same as.
+            while self._twins:
+                twins, self._twins = self._twins, []
+                self._begun.clear()
+                await self._each(_batches(twins), send_batch)
         finally:
             # A thread that reads a large file ends soon.
             self._stopping.set()
@@ -127,7 +162,7 @@ class Sender:
             await self._follow(outcome)
             on_ended(outcome)
 
-        await self._each([one for one in self.outcomes if one.job_id is not None], follow_one)
+        await self._each([one for one in self.outcomes if one.object_id is not None], follow_one)
 
     async def _each(self, items: Iterable[Any], do: Callable[[Any], Any]) -> None:
         waiting = iter(items)
@@ -146,58 +181,134 @@ class Sender:
             # One is enough: they all say the same.
             raise ServerGone(str(errors.exceptions[0])) from None
 
-    # One file
+    # One batch
 
-    async def _send(self, found: Found) -> Outcome:
-        outcome = Outcome(found, "failed")
+    async def _send(self, batch: list[Found]) -> list[Outcome]:
+        """What became of them, but for those that are the same as one that is under way; they are kept for later."""
+        outcomes = [Outcome(found, "failed") for found in batch]
+        if batch[0].size_bytes > TOGETHER_BYTES:
+            await self._send_alone(outcomes[0])
+            return outcomes
+        reads = await to_thread.run_sync(self._read_all, outcomes, abandon_on_cancel=True)
+        reads, twins = self._without_twins(reads)
+        asked = False
         try:
+            await self._ask(reads)
+            asked = True
+            new = [read for read in reads if read.outcome.object_id is None]
+            together = [read for read in new if not read.is_json and read.content is not None]
+            if len(together) > 1:
+                await self._post(together)
+        except _NotSent:
+            # One of them is to blame, or some may have come through: each is asked for, and told about, alone.
+            asked = False
+        for read in reads:
+            if read.outcome.object_id is None:
+                await self._send_alone(read.outcome, read if asked else None)
+        return [outcome for outcome in outcomes if outcome not in twins]
+
+    def _read_all(self, outcomes: list[Outcome]) -> list[_Read]:
+        reads: list[_Read] = []
+        for outcome in outcomes:
+            with self._failing(outcome):
+                reads.append(self._read(outcome))
+        return reads
+
+    def _without_twins(self, reads: list[_Read]) -> tuple[list[_Read], list[Outcome]]:
+        """Files of the same name and bytes would both be new to the server, were they sent at one time."""
+        first: list[_Read] = []
+        twins: list[Outcome] = []
+        for read in reads:
+            found = read.outcome.found
+            if (found.name, read.sha256) in self._begun:
+                self._twins.append(found)
+                twins.append(read.outcome)
+            else:
+                self._begun.add((found.name, read.sha256))
+                first.append(read)
+        return first, twins
+
+    async def _send_alone(self, outcome: Outcome, read: _Read | None = None) -> None:
+        """
+        Send one file, if the server does not have it.
+
+        Args:
+            read: Which the server is known not to have.
+        """
+        with self._failing(outcome):
             for _ in range(CHANGED_TRIES):
                 try:
-                    await self._send_as_it_is(found, outcome)
-                    return outcome
+                    if read is None:
+                        read = await to_thread.run_sync(self._read, outcome, abandon_on_cancel=True)
+                        await self._ask([read])
+                    if outcome.object_id is None:
+                        await self._post([read])
+                    return
                 except _Changed:
-                    continue
+                    read = None
             outcome.error = "changes while it is being read"
+
+    @contextmanager
+    def _failing(self, outcome: Outcome) -> Iterator[None]:
+        """What keeps this file from being sent is told with it."""
+        try:
+            yield
         except _NotSent as problem:
             outcome.error = str(problem)
         except OSError as error:
             outcome.error = f"cannot be read: {error.strerror or error}"
-        return outcome
 
-    async def _send_as_it_is(self, found: Found, outcome: Outcome) -> None:
-        sha256, size = await to_thread.run_sync(self._hash, found, abandon_on_cancel=True)
-        outcome.sha256 = sha256
-        key = _key(self.owner, found.name, sha256, self.comments)
-        known = await self._request("GET", params={"owner": self.owner, "key": key})
-        if known.is_success:
-            outcome.state = "already there"
-        else:
-            if known.status_code != 404:
-                raise _NotSent(told(known))
-            known = await self._request("POST", (found, sha256, size), headers={"Idempotency-Key": key})
-            if not known.is_success:
-                raise _NotSent(told(known))
-            outcome.state = "sent"
-            self.sent_bytes += size
-        outcome.job_id = _answer(known)["job_id"]
-
-    def _hash(self, found: Found) -> tuple[str, int]:
-        """SHA-256 and size, of a whole file."""
+    def _read(self, outcome: Outcome) -> _Read:
+        """A whole file."""
         hashed, size = hashlib.sha256(), 0
-        with _opened(found.path) as file:
+        chunks: list[bytes] = []
+        with _opened(outcome.found.path) as file:
             while (chunk := file.read(READ_BYTES)) and not self._stopping.is_set():
                 hashed.update(chunk)
                 size += len(chunk)
-        return hashed.hexdigest(), size
+                if size <= TOGETHER_BYTES:
+                    chunks.append(chunk)
+                else:
+                    del chunks[1:]
+        outcome.sha256 = hashed.hexdigest()
+        content = b"".join(chunks) if size <= TOGETHER_BYTES else None
+        is_json = bool(chunks) and may_be_json(chunks[0][:HEAD_BYTES], False)
+        return _Read(outcome, outcome.sha256, size, is_json, content)
+
+    async def _ask(self, reads: Sequence[_Read]) -> None:
+        """Mark those that the server has. Raises _NotSent where it cannot be asked."""
+        common = {"owner": self.owner} | ({} if self.comments is None else {"comments": self.comments})
+        for asked in _askable(reads):
+            files = [f"{read.sha256}:{read.outcome.found.name}" for read in asked]
+            response = await self._request("GET", path=f"{INGEST}/known", params={**common, "file": files})
+            if not response.is_success:
+                raise _NotSent(told(response))
+            for read, known in zip(asked, _answer(response)["objects"], strict=True):
+                if known is not None:
+                    outcome = read.outcome
+                    outcome.state, outcome.object_id, outcome.job_id = "already there", known["id"], known["upload_id"]
+
+    async def _post(self, reads: Sequence[_Read]) -> None:
+        """Send what the server does not have. Raises _NotSent, and _Changed of one that is too large to be kept."""
+        keys = [_key(self.owner, read.outcome.found.name, read.sha256, self.comments) for read in reads]
+        key = keys[0] if len(keys) == 1 else hashlib.sha256("".join(keys).encode()).hexdigest()
+        response = await self._request("POST", reads, headers={"Idempotency-Key": key})
+        if not response.is_success:
+            raise _NotSent(told(response))
+        answer = _answer(response)
+        for read, object_id in zip(reads, answer["system_ids"], strict=True):
+            outcome = read.outcome
+            outcome.state, outcome.object_id, outcome.job_id = "sent", object_id, answer["job_id"]
+            self.sent_bytes += read.size_bytes
 
     async def _follow(self, outcome: Outcome) -> None:
         pause_s, longest_s = POLL_S
         while True:
-            response = await self._request("GET", path=f"{INGEST}/{outcome.job_id}/status")
+            response = await self._request("GET", path=f"{OBJECTS}/{outcome.object_id}")
             if not response.is_success:
                 outcome.processed, outcome.error = "failed", told(response)
                 return
-            (found,) = _answer(response)["objects"]
+            found = _answer(response)
             if found["state"] in ("done", "failed"):
                 outcome.kind, outcome.processed, outcome.error = found["kind"], found["state"], found["error"]
                 return
@@ -207,19 +318,19 @@ class Sender:
     # One request
 
     async def _request(
-        self, method: str, file: tuple[Found, str, int] | None = None, path: str = INGEST, **given: Any
+        self, method: str, reads: Sequence[_Read] = (), path: str = INGEST, **given: Any
     ) -> httpx.Response:
         """The answer, after as many tries as it takes within bounds."""
         answers, losses, put_off_s = self._answers, 0, 0.0
         while True:
             try:
-                response = await self._try(method, path, file, given)
+                response = await self._try(method, path, reads, given)
             except httpx.TransportError as error:
                 losses += 1
                 is_nowhere = isinstance(error, httpx.ConnectError) and not self._answers
                 if losses >= LOST_TRIES or is_nowhere:
                     problem = unreachable(str(self.client.base_url), error)
-                    # Where others get through meanwhile, it is this file's trouble.
+                    # Where others get through meanwhile, it is these files' trouble.
                     raise (ServerGone(problem) if answers == self._answers else _NotSent(problem)) from None
                 await anyio.sleep(0.25 * 2**losses)
                 continue
@@ -232,25 +343,69 @@ class Sender:
             put_off_s += pause_s
             await anyio.sleep(pause_s)
 
-    async def _try(
-        self, method: str, path: str, file: tuple[Found, str, int] | None, given: dict[str, Any]
-    ) -> httpx.Response:
-        if file is None:
+    async def _try(self, method: str, path: str, reads: Sequence[_Read], given: dict[str, Any]) -> httpx.Response:
+        if not reads:
             return await self.client.request(method, path, **given)
-        found, sha256, size = file
         texts = {"owner": self.owner} | ({} if self.comments is None else {"comments": self.comments})
-        with _opened(found.path) as opened:
-            reader = _Reader(opened, sha256, size, self.on_bytes)
-            # As much of a file as httpx asks of one.
-            sent: Any = (found.name, reader, "application/octet-stream")
+        with ExitStack() as stack:
+            files: list[Any] = []
+            readers: list[_Reader] = []
+            for read in reads:
+                found = read.outcome.found
+                content: bytes | _Reader | None = read.content
+                if content is None:
+                    opened = stack.enter_context(_opened(found.path))
+                    # As much of a file as httpx asks of one.
+                    readers.append(_Reader(opened, read.sha256, read.size_bytes, self.on_bytes))
+                    content = readers[-1]
+                files.append(("files[]", (found.name, content, "application/octet-stream")))
             try:
-                response = await self.client.request(method, path, data=texts, files={"files[]": sent}, **given)
+                response = await self.client.request(method, path, data=texts, files=files, **given)
             except BaseException:
-                self.on_bytes(-reader.read_bytes)
+                self._take_back(readers)
                 raise
-        if not response.is_success:
-            self.on_bytes(-reader.read_bytes)
+        if response.is_success:
+            self.on_bytes(sum(len(read.content) for read in reads if read.content is not None))
+        else:
+            self._take_back(readers)
         return response
+
+    def _take_back(self, readers: Sequence["_Reader"]) -> None:
+        """What was read is to be read again."""
+        for reader in readers:
+            self.on_bytes(-reader.read_bytes)
+
+
+def _batches(files: Iterable[Found]) -> Iterator[list[Found]]:
+    """Files that go together, in their order; a large one alone."""
+    batch: list[Found] = []
+    size_bytes = 0
+    for found in files:
+        if found.size_bytes > TOGETHER_BYTES:
+            yield [found]
+            continue
+        if len(batch) == TOGETHER or size_bytes + found.size_bytes > TOGETHER_BYTES:
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(found)
+        size_bytes += found.size_bytes
+    if batch:
+        yield batch
+
+
+def _askable(reads: Sequence[_Read]) -> Iterator[list[_Read]]:
+    """As many as an address has room for."""
+    asked: list[_Read] = []
+    chars = 0
+    for read in reads:
+        more = len(read.sha256) + len(quote(read.outcome.found.name)) + len("&file=:")
+        if asked and chars + more > ASKED_CHARS:
+            yield asked
+            asked, chars = [], 0
+        asked.append(read)
+        chars += more
+    if asked:
+        yield asked
 
 
 class _Reader:

@@ -148,6 +148,13 @@ class Standing(NamedTuple):
     assets: list[Asset]
 
 
+class Known(NamedTuple):
+    """An asset, and the upload that it came with."""
+
+    asset_id: str
+    upload_id: str
+
+
 class Placed(NamedTuple):
     """As much of a placed asset as the tree is made of."""
 
@@ -447,6 +454,32 @@ class Assets:
         query = page_of(owner, kind, type, received_after, received_before, text, place).limit(limit)
         with self._store._read() as connection:
             return [_asset(row) for row in connection.execute(query)]
+
+    def known(self, files: Iterable[tuple[str, str]], owner: str, comments: str | None) -> dict[tuple[str, str], Known]:
+        """
+        Those of an owner's files, by name and hash, that an asset is of which came with these comments.
+
+        Args:
+            files: A thousand at most.
+        Returns:
+            The last received of each.
+        """
+        wanted = {file for file in files if all(map(_is_storable, file))}
+        if not wanted or not _is_storable(owner) or not _is_storable(comments or ""):
+            return {}
+        query = (
+            select(assets.c.id, assets.c.upload_id, assets.c.name, assets.c.sha256)
+            .where(
+                assets.c.sha256.in_({sha256 for _, sha256 in wanted}),
+                assets.c.name.in_({name for name, _ in wanted}),
+                assets.c.owner == owner,
+                assets.c.comments.is_not_distinct_from(comments),
+            )
+            .order_by(assets.c.received_at, assets.c.id)
+        )
+        with self._store._read() as connection:
+            found = {(row.name, row.sha256): Known(row.id, row.upload_id) for row in connection.execute(query)}
+        return {file: known for file, known in found.items() if file in wanted}
 
     def referenced(self, sha256s: Iterable[str]) -> set[str]:
         """Those of these hashes that some asset has."""

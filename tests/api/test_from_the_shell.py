@@ -15,7 +15,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from allocator.cli import app
+from allocator.cli import app, sending
 from allocator.cli.remote import http_options
 from allocator.cli.sending import Outcome, Sender
 from allocator.cli.tree import survey
@@ -51,8 +51,7 @@ def test_a_second_run_sends_nothing_twice(url: str, server: ApiServer, tmp_path:
     (tree / "new.txt").write_text("new")
     (tree / "Stocks.csv").write_text("a,b\n1,2\n")
     gone = next(one for one in first["files"] if one["name"] == "sample/logo2.png")
-    (found,) = server.status(gone["job_id"])["objects"]
-    assert server.client.delete(f"{OBJECTS}/{found['id']}").status_code == 204
+    assert server.client.delete(f"{OBJECTS}/{gone['object_id']}").status_code == 204
     third = sent(url, tree, "--owner", "shell")
 
     assert (first["sent"], first["already_there"], first["failed"]) == (count, 0, 0)
@@ -183,6 +182,64 @@ def test_a_lost_reply_makes_no_second_object(url: str, server: ApiServer, tmp_pa
     assert [one["upload_id"] for one in found] == [outcome.job_id]
 
 
+def test_small_files_go_together_and_json_alone(url: str, server: ApiServer, tmp_path: Path) -> None:
+    """Each is an object of its own, with its own bytes; a document is looked at without others beside it."""
+    for number in range(40):
+        (tmp_path / f"{number}.txt").write_text(f"together {number}")
+    for number in range(2):
+        (tmp_path / f"{number}.json").write_text(f'{{"alone": {number}}}')
+    transport = Lossy()
+
+    outcomes, told_bytes = send_through(transport, url, tmp_path)
+
+    assert transport.uploads == 2 + 2
+    assert {outcome.state for outcome in outcomes} == {"sent"}
+    assert told_bytes == sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert len({outcome.job_id for outcome in outcomes}) == 4
+    for outcome in outcomes:
+        content = server.client.get(f"{OBJECTS}/{outcome.object_id}/content").content
+        assert content == Path(outcome.found.path).read_bytes()
+
+
+def test_a_lost_reply_to_many_makes_no_second_objects(url: str, server: ApiServer, tmp_path: Path) -> None:
+    """Nor is anything missing when the server has taken them, and is then away for longer than the sender waits."""
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text(f"once of many {number}")
+
+    outcomes, _ = send_through(Lossy(None), url, tmp_path)
+    again, _ = send_through(Lossy(), url, tmp_path)
+
+    assert {outcome.state for outcome in outcomes} == {"sent"}
+    assert {outcome.state for outcome in again} == {"already there"}
+    assert [outcome.object_id for outcome in again] == [outcome.object_id for outcome in outcomes]
+
+
+def test_the_same_file_under_the_same_name_is_sent_once(url: str, tmp_path: Path) -> None:
+    """Though both are new when they are read; the other is there by then."""
+    for folder in ("one", "two", "three"):
+        (tmp_path / folder / "x").mkdir(parents=True)
+        (tmp_path / folder / "x" / "twin.txt").write_text("twin")
+
+    outcomes, _ = send_through(Lossy(), url, *(tmp_path / folder / "x" for folder in ("one", "two", "three")))
+
+    assert sorted(outcome.state for outcome in outcomes) == ["already there", "already there", "sent"]
+    assert len({outcome.object_id for outcome in outcomes}) == 1
+
+
+def test_one_that_is_refused_does_not_keep_the_others_back(url: str, tmp_path: Path) -> None:
+    """What goes together is refused together; then each is sent alone."""
+    (tmp_path / ("n" * 150)).mkdir()
+    (tmp_path / ("n" * 150) / ("m" * 150)).write_text("its name is too long")
+    for number in range(3):
+        (tmp_path / f"{number}.txt").write_text(f"beside it {number}")
+
+    outcomes, _ = send_through(Lossy(), url, tmp_path)
+
+    assert sorted(outcome.state for outcome in outcomes) == ["failed", "sent", "sent", "sent"]
+    (failed,) = [outcome for outcome in outcomes if outcome.error is not None]
+    assert "longer than 255" in str(failed.error)
+
+
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_server_that_is_busy_is_asked_again(url: str, tmp_path: Path, status: int) -> None:
     """After as long as it asks for."""
@@ -197,10 +254,11 @@ def test_a_server_that_is_busy_is_asked_again(url: str, tmp_path: Path, status: 
     assert outcome.state == "sent"
 
 
-def test_a_file_that_changes_on_its_way_is_not_taken_under_a_wrong_key(
-    url: str, server: ApiServer, tmp_path: Path
+def test_a_large_file_that_changes_on_its_way_is_not_taken_under_a_wrong_key(
+    url: str, server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its hashing and its sending, once: then it is hashed again, and stored as it now is."""
+    monkeypatch.setattr(sending, "TOGETHER_BYTES", 0)
     path = tmp_path / "changes.txt"
     path.write_text("short")
 
@@ -306,3 +364,21 @@ def test_an_upload_is_found_by_its_key(server: ApiServer) -> None:
 
     assert found.json()["job_id"] == accepted["job_id"]
     assert [response.status_code for response in others] == [404, 404]
+
+
+def test_a_server_tells_which_files_it_has(server: ApiServer) -> None:
+    """By owner, name, bytes and comments, in the order asked; a colon in the name is part of it."""
+    answer = server.send(("a:b.txt", b"here"), data={"owner": "known", "comments": "first"})
+    sha256, other = hashlib.sha256(b"here").hexdigest(), "0" * 64
+    files = [f"{other}:a:b.txt", f"{sha256}:a:b.txt", f"{sha256}:b.txt"]
+
+    def known(**options: str) -> list[Any]:
+        response = server.client.get(f"{INGEST}/known", params={"file": files, **options})
+        assert response.status_code == 200, response.text
+        found: list[Any] = response.json()["objects"]
+        return found
+
+    here = {"id": answer["system_ids"][0], "upload_id": answer["job_id"]}
+    assert known(owner="known", comments="first") == [None, here, None]
+    assert known(owner="known") == known(owner="other", comments="first") == [None] * 3
+    assert server.client.get(f"{INGEST}/known", params={"file": "no digest:a.txt"}).status_code == 422

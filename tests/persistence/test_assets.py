@@ -462,6 +462,22 @@ def test_text_is_looked_for_as_it_is(assets: Assets, queue: FakeQueue, wanted: s
     assert found == names
 
 
+def test_files_are_known_by_owner_name_bytes_and_comments(store: Store, assets: Assets, queue: FakeQueue) -> None:
+    """The last received of each; none of what was not asked for, nor what was deleted since."""
+    first = accepted(assets, queue, "a.txt", "b.txt")
+    last = accepted(assets, queue, "a.txt", received_at=NOW + 1)
+    (said,) = accepted(assets, queue, "a.txt", changes={"comments": "other words"})
+    a, b = (("a.txt", "hash of a.txt"), ("b.txt", "hash of b.txt"))
+    crossed = [("a.txt", b[1]), ("b.txt", a[1]), ("\0", a[1]), ("a.txt", "\0")]
+
+    found = assets.known([a, b, *crossed], "ann", None)
+
+    assert {file: known.asset_id for file, known in found.items()} == {a: last[0].id, b: first[1].id}
+    assert found[b].upload_id == first[1].upload_id
+    assert assets.known([a], "ann", "other words")[a].asset_id == said.id
+    assert assets.known([a], "bob", None) == assets.known([], "ann", None) == assets.known([a], "\0", None) == {}
+
+
 def test_text_that_no_database_takes(assets: Assets, queue: FakeQueue) -> None:
     """Is refused where it is a filter, and not found where it is an id."""
     for wanted in ({"text": "\0"}, {"owner": "\ud800"}, {"text": "x" * 1001}, {"after": (NOW, "\0")}):
