@@ -43,12 +43,12 @@ def test_every_part_is_measured(tmp_path: Path) -> None:
 
     assert status == 0
     assert list(found["parts"]) == ["files", "large", "accept", "status", "pages"]
-    assert len(found["rows"]) == 7
+    assert len(found["rows"]) == 8
 
 
 def test_a_target_that_is_missed_fails_where_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A third of what the bare loop does is too little."""
-    slow = Figures(rates={"bare": [90.0], "api": [30.0], "api alone": [60.0]})
+    slow = Figures(rates={"bare": [90.0], "api": [30.0], "api alone": [60.0], "api together": [80.0]})
     monkeypatch.setattr(benchmark, "measure_files", lambda profile, told: slow)
 
     assert measured(tmp_path, "--part", "files")[0] == 0

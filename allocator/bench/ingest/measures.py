@@ -28,6 +28,9 @@ PARTS = {
 
 FILE_BYTES = 20_000
 CLIENTS = 8
+TOGETHER = 32
+"""Files of a request, as `allocator ingest` sends small ones."""
+
 BLOCK_BYTES = 1024 * 1024
 PAYLOAD_BYTES = 1000
 ACCEPT_PER_S = 100.0
@@ -92,7 +95,10 @@ def in_turns(round_number: int, *arms: Callable[[], None]) -> None:
 
 
 def measure_files(profile: Profile, told: Told) -> Figures:
-    """Files a second: by clients through the API, with and without workers beside it, and in the bare loop."""
+    """
+    Files a second: by clients through the API, one and several in a request, with and without workers beside it, and in
+    the bare loop.
+    """
     figures = Figures()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="allocator-bench-")))
@@ -100,11 +106,11 @@ def measure_files(profile: Profile, told: Told) -> Figures:
         stack.callback(bare.close)
         for round_number in range(profile.rounds):
 
-            def through_api(arm: str, processes: int, number: int = round_number) -> None:
+            def through_api(arm: str, processes: int, size: int = 1, number: int = round_number) -> None:
                 told(f"{arm}, round {number + 1}")
                 # A new server each round: what workers still have to do must not fall on the next.
                 with running(processes) as server:
-                    figures.rate(arm, _rate_of_clients(server.port, profile.files))
+                    figures.rate(arm, _rate_of_clients(server.port, profile.files, size))
 
             def alone(number: int = round_number) -> None:
                 told(f"bare loop, round {number + 1}")
@@ -119,13 +125,18 @@ def measure_files(profile: Profile, told: Told) -> Figures:
                 alone,
                 lambda: through_api("api", 2),
                 lambda: through_api("api alone", 0),
+                lambda: through_api("api together", 2, TOGETHER),
             )
     return figures
 
 
-def _rate_of_clients(port: int, count: int) -> float:
+def _rate_of_clients(port: int, count: int, size: int) -> float:
+    """Of about so many files, so many of them in a request."""
     shares = [
-        [form_of(f"{client}-{number}.bin", os.urandom(FILE_BYTES)) for number in range(count // CLIENTS)]
+        [
+            form_of({f"{client}-{request}-{number}.bin": os.urandom(FILE_BYTES) for number in range(size)})
+            for request in range(max(1, count // CLIENTS // size))
+        ]
         for client in range(CLIENTS)
     ]
     together = threading.Barrier(CLIENTS + 1)
@@ -144,7 +155,7 @@ def _rate_of_clients(port: int, count: int) -> float:
         start = time.perf_counter()
         for one in done:
             one.result()
-        return sum(map(len, shares)) / (time.perf_counter() - start)
+        return size * sum(map(len, shares)) / (time.perf_counter() - start)
 
 
 def measure_large(profile: Profile, told: Told) -> Figures:
@@ -157,7 +168,7 @@ def measure_large(profile: Profile, told: Told) -> Figures:
         server = stack.enter_context(running(2))
         # The first upload loads what the server needs for any.
         with client_of(server.port) as client:
-            client.post(form_of("first.bin", os.urandom(FILE_BYTES)))
+            client.post(form_of({"first.bin": os.urandom(FILE_BYTES)}))
         for round_number in range(profile.large_rounds):
             block = os.urandom(BLOCK_BYTES)
             count = profile.large_bytes // BLOCK_BYTES

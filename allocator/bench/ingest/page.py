@@ -1,5 +1,6 @@
 """The page of the ingest benchmark."""
 
+from allocator.bench.ingest.measures import TOGETHER
 from allocator.bench.ingest.result import ACCEPT_P99_TARGET_S, FILES_TARGET, LARGE_TARGET, Result, ratios
 from allocator.bench.page import BARS_TEXT, COLOURS, Bar, Curve, document, figure_of, ratio_figure, share_figure, table
 
@@ -12,6 +13,7 @@ def render(result: Result) -> str:
         files = result.parts["files"]
         bars.append(Bar("small files, workers at work", colour, ratios(files, "api"), FILES_TARGET))
         bars.append(Bar("small files, without workers", other, ratios(files, "api alone"), None))
+        bars.append(Bar(f"small files, {TOGETHER} in a request", other, ratios(files, "api together"), None))
     if "large" in result.parts:
         bars.append(Bar("one large file", colour, ratios(result.parts["large"], "api"), LARGE_TARGET))
     curves = []

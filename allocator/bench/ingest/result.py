@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from allocator.bench.ingest.measures import ACCEPT_PER_S, CLIENTS, PAGE, Figures
+from allocator.bench.ingest.measures import ACCEPT_PER_S, CLIENTS, PAGE, TOGETHER, Figures
 from allocator.bench.result import Row, Run, quantile
 
 BACKEND = "API, SQLite"
@@ -85,8 +85,9 @@ def _files_rows(figures: Figures) -> list[Row]:
     bare = statistics.median(figures.rates["bare"])
     rows = []
     for arm, words, target in (
-        ("api", "its workers at work", FILES_TARGET),
-        ("api alone", "without workers", None),
+        ("api", "one in a request, its workers at work", FILES_TARGET),
+        ("api alone", "one in a request, without workers", None),
+        ("api together", f"{TOGETHER} in a request, its workers at work", None),
     ):
         found = ratios(figures, arm)
         rows.append(

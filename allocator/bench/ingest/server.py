@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -73,7 +73,7 @@ class Server:
                 return
             except (OSError, HTTPException):
                 time.sleep(0.05)
-        raise BrokenServer(f"the server did not start within {START_S:g} s: …{self._log.read_text()[-800:]}")
+        raise BrokenServer(f"the server did not start within {START_S:g} s: …{self._log.read_text(errors="replace")[-800:]}")
 
     def stop(self) -> None:
         """End it, by force if it takes long."""
@@ -161,13 +161,13 @@ def client_of(port: int) -> Iterator[Client]:
         client.close()
 
 
-def form_of(name: str, content: bytes) -> bytes:
-    """A form with one file."""
-    return form_head(name) + content + FORM_END
+def form_of(files: Mapping[str, bytes]) -> bytes:
+    """A form with these files, by name."""
+    return b"\r\n".join(form_head(name) + content for name, content in files.items()) + FORM_END
 
 
 def form_head(name: str) -> bytes:
-    """What comes before the bytes of the one file of a form; FORM_END comes after them."""
+    """What comes before the bytes of a file in a form; FORM_END comes after those of the last."""
     disposition = f'Content-Disposition: form-data; name="files[]"; filename="{name}"'
     return f"--{BOUNDARY}\r\n{disposition}\r\n\r\n".encode()
 
