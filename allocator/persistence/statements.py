@@ -98,6 +98,16 @@ class Batch:
         return rows
 
 
+BEGINNING: Kinds = {
+    "id": _TEXT,
+    "token": _TEXT,
+    "attempt": _INTEGER,
+    "failed_count": _INTEGER,
+    "worker": _TEXT,
+    "leased_at": _FLOAT,
+}
+"""What `Statements.begin` needs of a lease."""
+
 SETTLED: Kinds = {
     "id": _TEXT,
     "token": _TEXT,
@@ -156,33 +166,16 @@ class Statements:
             lambda given, rows: self._insert_new(given, rows),
         )
         self.begin = self._batch(
-            {
-                "id": _TEXT,
-                "token": _TEXT,
-                "attempt": _INTEGER,
-                "failed_count": _INTEGER,
-                "worker": _TEXT,
-                "leased_at": _FLOAT,
-            },
+            BEGINNING,
             lambda given, _: (
                 update(jobs)
                 .where(
                     jobs.c.id == given["id"], or_(jobs.c.state == _word("queued"), jobs.c.state == _word("processing"))
                 )
-                .values(
-                    state=_word("processing"),
-                    token=given["token"],
-                    attempt=given["attempt"],
-                    failed_count=given["failed_count"],
-                    worker=given["worker"],
-                    leased_at=given["leased_at"],
-                    started_at=null(),
-                    progress_done=null(),
-                    progress_total=null(),
-                    progress_message=null(),
-                )
+                .values(_begun(given))
             ),
         )
+        self.begin_usual = self._batch(BEGINNING, lambda given, _: self._begin_usual(given)) if is_postgres else None
         # Dead letters that the queue put back by hand.
         self.revive = (
             update(jobs)
@@ -256,6 +249,40 @@ class Statements:
     def _batch(self, kinds: Kinds, build: Callable[[Row, Select[Any] | None], Statement]) -> Batch:
         return Batch(self._dialect, kinds, build)
 
+    def _begin_usual(self, given: Row) -> Statement:
+        """
+        Begin what waits, in one statement; gives the tokens of those that it began.
+
+        The others have to be judged one by one: an attempt may still be running, a cancel was asked for, the store had
+        given it up, or has a later lease.
+        """
+        # In the order of ids, as in `_settle_usual`.
+        locked = (
+            select(*given.values())
+            .where(
+                jobs.c.id == given["id"],
+                jobs.c.state == _word("queued"),
+                jobs.c.token.is_(None),
+                ~jobs.c.cancel_asked,
+                # As `judging.is_older` says.
+                or_(
+                    jobs.c.leased_at.is_(None),
+                    given["leased_at"] >= jobs.c.leased_at,
+                    given["attempt"] > jobs.c.attempt,
+                ),
+            )
+            .order_by(jobs.c.id)
+            .with_for_update(of=jobs)
+            .cte("locked")
+        )
+        begun = (
+            update(jobs)
+            .where(jobs.c.id == locked.c.id)
+            .values(_begun({name: locked.c[name] for name in BEGINNING}))
+            .cte("begun")
+        )
+        return select(locked.c.token).add_cte(begun)
+
     def _settle_usual(self, given: Row) -> Statement:
         """
         Settle, and add the attempts, in one statement; gives the tokens of those that it settled.
@@ -312,6 +339,18 @@ class Statements:
         if rows is None:
             return sqlite.insert(attempts).values(**given).on_conflict_do_nothing()
         return postgresql.insert(attempts).from_select(list(given), rows).on_conflict_do_nothing()
+
+
+def _begun(given: Row) -> Row:
+    """The new values of a job whose attempt begins."""
+    return {
+        **{name: given[name] for name in ("token", "attempt", "failed_count", "worker", "leased_at")},
+        "state": _word("processing"),
+        "started_at": null(),
+        "progress_done": null(),
+        "progress_total": null(),
+        "progress_message": null(),
+    }
 
 
 def _settled(given: Row) -> Row:

@@ -163,18 +163,34 @@ class Store:
         begun = Begun([], [], [], [], [])
         newest, replaced = newest_of_each(list(leases))
         begun.lost.extend(replaced)
-        if not newest:
-            return begun
+        judged = newest
+        if newest and self._statements.begin_usual is not None:
+            usual = self._begin_usual(newest, self._statements.begin_usual)
+            begun.runnable.extend(lease for lease in newest if lease.token in usual)
+            judged = [lease for lease in newest if lease.token not in usual]
+        if judged:
+            self._begin_judged(judged, begun, queue)
+            order = {lease.token: place for place, lease in enumerate(newest)}
+            begun.runnable.sort(key=lambda lease: order[lease.token])
+        return begun
+
+    def _begin_usual(self, leases: list[Lease], statement: Batch) -> set[str]:
+        """Begin in one round trip what needs no look before; gives the tokens of those."""
+        with self._write_at_once() as connection:
+            return statement.scalars(connection, list(map(beginning_row, leases)))
+
+    def _begin_judged(self, leases: list[Lease], begun: Begun, queue: Dispatcher) -> None:
+        """Begin after a look at each job, and add what became of it."""
         to_begin: list[tuple[Any, ...]] = []
         lost: list[tuple[Any, ...]] = []
         revived: list[str] = []
         cancelled: list[tuple[Any, ...]] = []
         with self._write() as connection:
-            known = self._look(connection, [lease.job.id for lease in newest])
-            if strangers := [lease for lease in newest if lease.job.id not in known]:
+            known = self._look(connection, [lease.job.id for lease in leases])
+            if strangers := [lease for lease in leases if lease.job.id not in known]:
                 self._take_in(connection, strangers, queue.identity)
                 known |= self._look(connection, [lease.job.id for lease in strangers])
-            for lease in newest:
+            for lease in leases:
                 row = known[lease.job.id]
                 match judge(row, lease):
                     case Verdict.RUN:
@@ -202,7 +218,6 @@ class Store:
             self._statements.add_attempts.run(connection, lost)
             self._statements.end.run(connection, cancelled)
             self._statements.begin.run(connection, to_begin)
-        return begun
 
     def progress(self, updates: Iterable[Progress]) -> None:
         """Write how far attempts are; those whose token is not the job's any more change nothing."""

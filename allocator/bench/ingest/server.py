@@ -73,7 +73,9 @@ class Server:
                 return
             except (OSError, HTTPException):
                 time.sleep(0.05)
-        raise BrokenServer(f"the server did not start within {START_S:g} s: …{self._log.read_text(errors="replace")[-800:]}")
+        raise BrokenServer(
+            f"the server did not start within {START_S:g} s: …{self._log.read_text(errors='replace')[-800:]}"
+        )
 
     def stop(self) -> None:
         """End it, by force if it takes long."""
