@@ -96,8 +96,11 @@ class Fetcher(threading.Thread):
                 self._give_back(jobs)
 
     def _room(self) -> int:
-        """Idle workers, and what the others will begin within START_WITHIN_S at the pace of the last attempts."""
-        pace_s, soon = self._tally.pace_s, 0
-        if pace_s is not None:
-            soon = int(self._workers * START_WITHIN_S / max(pace_s, 1e-6))
-        return max(self._buffer.idle_count, min(soon, MAX_TAKEN)) - len(self._buffer)
+        """
+        Idle workers, and what the others will begin within START_WITHIN_S at the pace of the last attempts.
+
+        But no more than have ended so far: what the first few took says little of what settling them will take.
+        """
+        tally = self._tally
+        soon = int(self._workers * START_WITHIN_S / max(tally.pace_s, 1e-6))
+        return max(self._buffer.idle_count, min(soon, tally.attempt_count, MAX_TAKEN)) - len(self._buffer)

@@ -12,6 +12,7 @@ class Held:
     Attributes:
         lease: Extended in place by the lease keeper.
         timeout_s: For one attempt.
+        held_up_s: How long that worker had to wait before it might take one.
         started: When a worker took it, on the monotonic clock of this process; 0 before that.
         alive: When the processor last said that it is alive, on the same clock; 0 if it never did.
         lost: The lease is gone; whatever comes of the attempt will be refused.
@@ -19,12 +20,24 @@ class Held:
         abandoned: Over its timeout: not extended any more.
     """
 
-    __slots__ = ("abandoned", "alive", "ended", "fetched", "lease", "lost", "started", "timeout_s", "worker")
+    __slots__ = (
+        "abandoned",
+        "alive",
+        "ended",
+        "fetched",
+        "held_up_s",
+        "lease",
+        "lost",
+        "started",
+        "timeout_s",
+        "worker",
+    )
 
     def __init__(self, lease: Lease, timeout_s: float, fetched: float) -> None:
         self.lease = lease
         self.timeout_s = timeout_s
         self.fetched = fetched
+        self.held_up_s = 0.0
         self.started = 0.0
         self.alive = 0.0
         self.worker = ""

@@ -76,15 +76,21 @@ class Settler(threading.Thread):
                 self._wanted = sys.maxsize
                 self._filled.notify()
 
-    def wait_for_room(self) -> None:
+    def wait_for_room(self) -> float:
         """
         Return once another job may be started: while a group and more has ended and is not safe, none may.
 
         What has ended and is known here alone runs again after a kill -9.
+
+        Returns:
+            How long that took, in seconds.
         """
-        if not self._has_room():
-            with self._freed:
-                self._freed.wait_for(self._has_room)
+        if self._has_room():
+            return 0.0
+        began = time.monotonic()
+        with self._freed:
+            self._freed.wait_for(self._has_room)
+        return time.monotonic() - began
 
     def let_go(self) -> None:
         """Let nobody wait for room any more: nothing else is started."""

@@ -61,16 +61,22 @@ class Tally:
         self.counts: Counter[str] = Counter()
         self.wait_s: deque[float] = deque(maxlen=SAMPLES)
         self.service_s: deque[float] = deque(maxlen=SAMPLES)
-        self.pace_s: float | None = None
-        """Mean service time, of the last attempts above all; None before the first."""
+        self.pace_s = 0.0
+        """How long an attempt takes its worker, of the last ones above all; 0 before the first."""
+        self.attempt_count = 0
         self._done_at: deque[tuple[float, int]] = deque(maxlen=SAMPLES)
 
-    def note_attempt(self, wait_s: float, service_s: float) -> None:
-        """Of each that was begun, once it has ended."""
+    def note_attempt(self, wait_s: float, service_s: float, held_up_s: float) -> None:
+        """
+        Of each that was begun, once it has ended.
+
+        Args:
+            held_up_s: How long its worker might not start it, for the ends of others were not told.
+        """
         self.wait_s.append(wait_s)
         self.service_s.append(service_s)
-        pace_s = service_s if self.pace_s is None else self.pace_s
-        self.pace_s = pace_s + (service_s - pace_s) / PACE_SAMPLES
+        self.attempt_count += 1
+        self.pace_s += (service_s + held_up_s - self.pace_s) / min(self.attempt_count, PACE_SAMPLES)
 
     def note_done(self) -> None:
         """After each group: how many were done by now."""

@@ -345,8 +345,11 @@ class Supervisor:
         return [by_token[lease.token] for lease in begun.runnable]
 
     def _take(self) -> Held | None:
-        self._settler.wait_for_room()
-        return self._buffer.take()
+        held_up_s = self._settler.wait_for_room()
+        held = self._buffer.take()
+        if held is not None:
+            held.held_up_s = held_up_s
+        return held
 
     def _give_back(self, jobs: list[Held], delay_s: float = GIVE_BACK_S) -> None:
         for held in jobs:

@@ -98,7 +98,7 @@ class Teller(threading.Thread):
             if held.started:
                 wait_s = max(0.0, lease.leased_at - lease.due_at) + held.started - held.fetched
                 service_s = ending.finished - held.started
-                tally.note_attempt(wait_s, service_s)
+                tally.note_attempt(wait_s, service_s, held.held_up_s)
                 if listeners:
                     listeners.tell("on_attempt", lease, wait_s, service_s)
             if ending.verb == "done":

@@ -1,6 +1,7 @@
 """The settler: how many ends of attempts it tells at a time, and how many wait for it."""
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from allocator import Queue, open_queue
 from allocator.domain.errors import QueueUnavailable
 from allocator.persistence import open_store
-from allocator.supervisor import Context, Supervisor
+from allocator.supervisor import Context, Supervisor, fetching
 from tests.contract.builders import BOUND_S, counts, some_jobs
 from tests.faults.running import until
 
@@ -89,6 +90,26 @@ def test_no_more_wait_to_be_recorded_than_a_kill_may_repeat(
 
         assert GROUP <= slow.most <= GROUP + WORKERS
         assert store.counts()["done"] == 500
+
+
+def test_no_more_is_fetched_than_can_be_told_in_time(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits here for longer would go back untried: where the telling is slow, jobs without work start slowly."""
+    queue.enqueue_many(some_jobs(2000))
+    settle = queue.settle
+
+    def settle_slowly(*given: Any) -> Any:
+        # As a database across the ocean: it takes half a second for what may be held here.
+        time.sleep(0.03)
+        return settle(*given)
+
+    monkeypatch.setattr(queue, "settle", settle_slowly)
+    monkeypatch.setattr(fetching, "LATE_S", 0.3)
+
+    with Supervisor(queue, {"json": lambda context: None}, workers=WORKERS) as supervisor:
+        assert supervisor.drain(BOUND_S)
+        stats = supervisor.stats()
+
+    assert (stats.done, stats.released) == (2000, 0)
 
 
 def test_workers_that_wait_for_the_settler_end_at_a_stop(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
