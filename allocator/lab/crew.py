@@ -132,7 +132,8 @@ class Crew:
         with self._lock:
             worker = self._worker(number)
             worker.signal(signal.SIGSTOP)
-            worker.paused = True
+            # One that is being replaced is not there to be paused.
+            worker.paused = worker.process is not None
 
     def resume(self, number: int) -> None:
         """SIGCONT."""
@@ -173,13 +174,21 @@ class Crew:
             with self._lock:
                 if self._closing:
                     return
-                self._look_after(self.load)
-                for number, worker in list(self._workers.items()):
-                    self._look_after(worker)
-                    if worker.leaving and worker.process is None:
-                        del self._workers[number]
+                try:
+                    self._look_after_all()
+                except Exception as error:
+                    # Whatever it is, a machine without room for another process above all: without this thread nothing
+                    # would ever be replaced again.
+                    self.problem = f"no program can be started or looked after; trying again: {error}"
             self._wake.wait(LOOK_S)
             self._wake.clear()
+
+    def _look_after_all(self) -> None:
+        self._look_after(self.load)
+        for number, worker in list(self._workers.items()):
+            self._look_after(worker)
+            if worker.leaving and worker.process is None:
+                del self._workers[number]
 
     def _look_after(self, program: Program) -> None:
         process = program.process

@@ -173,12 +173,13 @@ class Lab:
         assert self.recording is not None
         if not self.recording.is_over:
             return
+        if self.session is not None and self.session.resting:
+            # First: where it fails, as while the server is away, it is tried again at the next look.
+            self.session.go_on()
         self._records = False
         self.live.say("")
         told = self.recording.told
         self._acting.say(f"recorded {Path(told.run).name}: {told.verdict}" if told.run else "nothing was recorded")
-        if self.session is not None and self.session.resting:
-            self.session.go_on()
 
     @property
     def _queue(self) -> Queue | None:

@@ -89,9 +89,11 @@ class Session:
         if not self._closed:
             self._closed = True
             self.log.end()
-        if self.server_paused:
-            self.resume_server()
-        self._stack.close()
+        try:
+            if self.server_paused:
+                self.resume_server()
+        finally:
+            self._stack.close()
 
     @property
     def place(self) -> str:

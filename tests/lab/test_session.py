@@ -1,6 +1,8 @@
 """A session on real servers: the load follows its settings, workers are replaced, servers come back."""
 
+import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -75,6 +77,25 @@ def test_a_killed_worker_is_replaced(session: Session) -> None:
     until(lambda: row(session, 0).done > before.done, "it works")
     assert row(session, 0).restarts == before.restarts + 1
     assert session.crew.problem == ""
+
+
+def test_a_program_that_cannot_be_started_is_tried_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the machine has no room for another process for a while; that is told."""
+    before, troubles = row(session, 0), [OSError("no room for another process")]
+
+    def start(*given: Any, **options: Any) -> Any:
+        if troubles:
+            raise troubles.pop()
+        return popen(*given, **options)
+
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", start)
+
+    session.kill_worker(0)
+
+    until(lambda: row(session, 0).pid not in (None, before.pid), "another process takes its place")
+    assert "trying again: no room" in session.crew.problem
+    session.crew.problem = ""
 
 
 def test_a_paused_worker_rests_until_it_is_resumed(session: Session) -> None:
