@@ -1,7 +1,6 @@
 """The settler: how many ends of attempts it tells at a time, and how many wait for it."""
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,11 @@ import pytest
 from allocator import Queue, open_queue
 from allocator.domain.errors import QueueUnavailable
 from allocator.persistence import open_store
-from allocator.supervisor import Context, Supervisor, fetching
+from allocator.queue.base import MAX_TAKEN
+from allocator.supervisor import Context, Supervisor
+from allocator.supervisor.buffer import Buffer
+from allocator.supervisor.fetching import Fetcher
+from allocator.supervisor.stats import Tally
 from tests.contract.builders import BOUND_S, counts, some_jobs
 from tests.faults.running import until
 
@@ -92,24 +95,23 @@ def test_no_more_wait_to_be_recorded_than_a_kill_may_repeat(
         assert store.counts()["done"] == 500
 
 
-def test_no_more_is_fetched_than_can_be_told_in_time(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits here for longer would go back untried: where the telling is slow, jobs without work start slowly."""
-    queue.enqueue_many(some_jobs(2000))
-    settle = queue.settle
+@pytest.mark.parametrize(
+    ("ended", "held_up_s", "room"),
+    [
+        pytest.param(0, 0.0, 0, id="nothing is known yet"),
+        pytest.param(20, 0.0, 20, id="no more than have ended"),
+        pytest.param(5000, 0.0, MAX_TAKEN, id="no work, told at once"),
+        pytest.param(5000, 0.005, 30, id="no work, told slowly"),
+    ],
+)
+def test_no_more_is_fetched_than_can_be_told_in_time(queue: Queue, ended: int, held_up_s: float, room: int) -> None:
+    """What waits here for longer would go back untried: a slow database slows the fetching."""
+    tally = Tally()
+    for _ in range(ended):
+        tally.note_attempt(0.0, 0.0, held_up_s)
+    fetcher = Fetcher(queue, Buffer(), tally, WORKERS, lambda leases: [], lambda jobs: None, lambda: True)
 
-    def settle_slowly(*given: Any) -> Any:
-        # As a database across the ocean: it takes half a second for what may be held here.
-        time.sleep(0.03)
-        return settle(*given)
-
-    monkeypatch.setattr(queue, "settle", settle_slowly)
-    monkeypatch.setattr(fetching, "LATE_S", 0.3)
-
-    with Supervisor(queue, {"json": lambda context: None}, workers=WORKERS) as supervisor:
-        assert supervisor.drain(BOUND_S)
-        stats = supervisor.stats()
-
-    assert (stats.done, stats.released) == (2000, 0)
+    assert fetcher._room() == pytest.approx(room, abs=1)
 
 
 def test_workers_that_wait_for_the_settler_end_at_a_stop(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
