@@ -65,7 +65,8 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._in_body and self._timer is None and not self.transport.is_closing():
+        # A request that was sent behind the one that is answered now has yet to have its own answer.
+        if self._in_body and self._is_idle() and self._timer is None and not self.transport.is_closing():
             self._start_timer()
 
     def _is_idle(self) -> bool:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import select
 import socket
 from collections.abc import Iterator
@@ -196,6 +197,18 @@ def test_the_rest_of_what_was_refused_may_come_before_the_next_request(narrow: A
         connection.sendall(b"345GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
         assert answer_to(connection)[0] == 200
+
+
+def test_an_upload_sent_behind_another_request_has_its_own_time(narrow: ApiServer) -> None:
+    """It is waited for as any upload, and told so when that is over; the answer before it ends nothing."""
+    with socket.create_connection(("127.0.0.1", narrow.port)) as connection:
+        first = "GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        head = f"POST {INGEST} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {FORM_TYPE['Content-Type']}\r\n"
+        connection.sendall(f"{first}{head}Content-Length: 1000\r\n\r\n".encode())
+        with connection.makefile("rb") as answers:
+            statuses = re.findall(rb"HTTP/1\.1 (\d+)", answers.read())
+
+    assert statuses == [b"200", b"408"]
 
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "blank lines"])
