@@ -13,7 +13,13 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from allocator.bench.statistics.frames import durations_of_attempts, durations_of_jobs, flags, seconds
+from allocator.bench.statistics.frames import (
+    durations_of_attempts,
+    durations_of_jobs,
+    flags,
+    rows_of_jobs,
+    seconds,
+)
 from allocator.bench.statistics.percentiles import SHOWN, Latency, Values, least_count, rank
 from allocator.bench.statistics.steadiness import BATCHES, LEAST_SAMPLES, batch_means, time_average
 from allocator.bench.statistics.summary import Summary
@@ -97,7 +103,7 @@ def gates(
     steady = False if disturbed else figures.steadiness.steady
     return [
         lateness_gate(jobs),
-        little_gate(jobs, backlog, begin_s, end_s, steady),
+        little_gate(jobs, attempts, backlog, begin_s, end_s, steady),
         utilisation_gate(attempts, backlog, begin_s, end_s, steady),
         negative_gate(jobs, attempts, tolerance_s),
         largest_gate(figures.tables),
@@ -133,15 +139,32 @@ def lateness_gate(jobs: pd.DataFrame) -> Gate:
     )
 
 
-def little_gate(jobs: pd.DataFrame, backlog: pd.DataFrame, begin_s: float, end_s: float, steady: bool | None) -> Gate:
-    """Jobs in the system, from their enqueue until they were settled, against the sampled ready, scheduled, leased."""
+def little_gate(
+    jobs: pd.DataFrame,
+    attempts: pd.DataFrame,
+    backlog: pd.DataFrame,
+    begin_s: float,
+    end_s: float,
+    steady: bool | None,
+) -> Gate:
+    """
+    Jobs in the system, from their enqueue until they were settled, against the sampled ready, scheduled, leased.
+
+    The queue lets go of a job at some instant between the end of its last attempt and the reply that the recorder
+    notes: where jobs are short, the time between is much of their time there. So the samples must lie between the two.
+    """
     was_there = ~flags(jobs, "state", ["unknown"])
     entered = np.where(was_there, seconds(jobs, "enqueued_at"), np.nan)
     unsettled = flags(jobs, "state", ["waiting", "leased"])
     left = np.where(unsettled, np.nan, seconds(jobs, "settled_at"))
+    of_job = rows_of_jobs(jobs, attempts)
+    ended = left.copy()
+    # What ended in another way than by an attempt, as by a cancel, left when that was done.
+    last = seconds(attempts, "settled_at") == left[of_job]
+    ended[of_job[last]] = _ended(attempts)[last]
     sampled = sum((seconds(backlog, column) for column in ("ready", "scheduled", "leased")), np.zeros(len(backlog)))
-    events = entered, left
-    return _law(LITTLE, "jobs in the system", events, events, (seconds(backlog, "at"), sampled), begin_s, end_s, steady)
+    samples = seconds(backlog, "at"), sampled
+    return _law(LITTLE, "jobs in the system", (entered, ended), (entered, left), samples, begin_s, end_s, steady)
 
 
 def utilisation_gate(
@@ -150,14 +173,19 @@ def utilisation_gate(
     """
     Leases held, from the dequeue until they were settled, against the sampled leased.
 
-    The queue lets go of a lease at some instant between the end of its job and the reply that the recorder notes: where
-    jobs are short, the time between is much of what is held. So the samples must lie between the two.
+    As in Little's law, the samples must lie between the end of the attempt and the reply.
     """
     leased, heard = seconds(attempts, "leased_at"), seconds(attempts, "settled_at")
-    # One whose end was never heard of may still be held.
-    finished = np.where(np.isnan(heard), np.nan, np.fmin(seconds(attempts, "finished_at"), heard))
     sampled = seconds(backlog, "at"), seconds(backlog, "leased")
-    return _law(UTILISATION, "leases held", (leased, finished), (leased, heard), sampled, begin_s, end_s, steady)
+    return _law(
+        UTILISATION, "leases held", (leased, _ended(attempts)), (leased, heard), sampled, begin_s, end_s, steady
+    )
+
+
+def _ended(attempts: pd.DataFrame) -> Values:
+    """When each attempt had come to its end; unknown where nobody heard so, for it may still be under way."""
+    heard = seconds(attempts, "settled_at")
+    return np.where(np.isnan(heard), np.nan, np.fmin(seconds(attempts, "finished_at"), heard))
 
 
 def negative_gate(jobs: pd.DataFrame, attempts: pd.DataFrame, tolerance_s: float = 0.0) -> Gate:
