@@ -116,6 +116,7 @@ def test_a_dry_run_asks_no_server(tmp_path: Path) -> None:
         (["ingest", "/no/such/path"], "there is nothing at"),
         (["ingest", ".", "--exclude", "!"], "--exclude"),
         (["ingest", ".", "--owner", ""], "--owner"),
+        (["ingest", ".", "--comments", "c" * 4001], "--comments: has 4,001 characters, and may have 4,000"),
         (["ingest", __file__, "--server", "http://127.0.0.1:1"], "no server answers at http://127.0.0.1:1"),
         (["find", "x", "--server", "http://127.0.0.1:1"], "no server answers"),
         (["find", "x", "--server", "ftp://x"], "no address of a server"),
@@ -381,4 +382,5 @@ def test_a_server_tells_which_files_it_has(server: ApiServer) -> None:
     here = {"id": answer["system_ids"][0], "upload_id": answer["job_id"]}
     assert known(owner="known", comments="first") == [None, here, None]
     assert known(owner="known") == known(owner="other", comments="first") == [None] * 3
+    assert known(comments="c" * 4000) == [None] * 3
     assert server.client.get(f"{INGEST}/known", params={"file": "no digest:a.txt"}).status_code == 422

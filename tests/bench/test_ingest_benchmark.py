@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from allocator.bench.ingest import __main__ as benchmark
+from allocator.bench.ingest import measures
 from allocator.bench.ingest.__main__ import main
 from allocator.bench.ingest.measures import Figures, Profile, Told
 from allocator.bench.ingest.server import BrokenServer
+from allocator.cli import sending
 
 TINY = Profile(
     files=16, large_bytes=4 * 1024**2, accept_s=0.5, assets=2_000, reads=5, rounds=1, large_rounds=1, accept_rounds=1
@@ -67,3 +69,8 @@ def test_a_server_that_breaks_gives_no_figure(tmp_path: Path, monkeypatch: pytes
     assert status == 2
     assert found["rows"] == []
     assert "files: POST: 500" in found["not_measured"]
+
+
+def test_files_go_together_as_the_command_sends_them() -> None:
+    """Else the figure would be of something that nobody does."""
+    assert measures.TOGETHER == sending.TOGETHER
