@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -41,8 +42,8 @@ SECTIONS = {
 LIMIT = 3
 """Lines of each list on the first screen."""
 
-SHORT = 110
-"""Characters of a reason there."""
+SHORT = 200
+"""Characters of a line there: every claim that comes along is shown in whole, with what became of it."""
 
 
 class Html:
@@ -282,7 +283,7 @@ def environment() -> Environment:
         counted=numbers.counted,
         times=lambda count: "once" if count == 1 else f"{count:,} times",
         places=_places,
-        short=lambda text: text if len(text) <= SHORT else f"{text[: SHORT - 1]}…",
+        short=lambda text: shorten(text, SHORT, placeholder=" …"),
         title_of=lambda name: COMPONENTS.get(name, name),
         utc=lambda instant: f"{datetime.fromtimestamp(instant, UTC):%d %B %Y, %H:%M} UTC",
     )

@@ -12,13 +12,15 @@ import pytest
 
 from allocator.report import index
 from allocator.report.artefacts import Artefacts, read_measures
+from allocator.report.claims import load_claims
 from allocator.report.history import changes
 from allocator.report.made import TIMED_OUT, Made, Step
 from allocator.report.measuring import figures_of, measure_runs
-from allocator.report.page import Page
+from allocator.report.page import Page, environment
 from allocator.report.pictures import sparkline
 from allocator.report.reading import Report
 from allocator.report.results import SUMMARY_BYTES, junit, read_results, schema, summary
+from allocator.report.status import Status
 from allocator.report.tables import UNTOLD, dead_letters
 from allocator.report.verifying import verify
 from tests.bench.statistics.runs import one_server
@@ -170,6 +172,17 @@ def test_a_change_is_told_worst_first(report: Path, tmp_path: Path) -> None:
     assert told[0].startswith("redis-lost-nothing: PASS before, FAIL now")
     assert told[1].startswith("memory-lost-nothing: FAIL before, PASS now")
     assert len(told) == 2
+
+
+def test_the_first_screen_tells_what_became_of_a_claim_in_whole() -> None:
+    """Of every claim that comes along, in the longest words that a status has; what is longer ends with a word."""
+    short = environment().filters["short"]
+    told = [
+        f"{claim.id}: {Status.NOT_MEASURED} before, {Status.INCONCLUSIVE} now. {claim.text}" for claim in load_claims()
+    ]
+
+    assert [line for line in told if short(line) != line] == []
+    assert short("a server was started " * 50).endswith((" a …", " server …", " was …", " started …"))
 
 
 def test_a_failed_notebook_is_named_and_its_claims_say_so(tmp_path: Path) -> None:
