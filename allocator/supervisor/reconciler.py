@@ -26,6 +26,9 @@ BATCH = 100
 REST = 4.0
 """Times what a page took, before the next one: most of the time of store and server is for those who do the jobs."""
 
+ON_ITS_WAY_S = 0.05
+"""The store has a job a moment before the queue has it; what has not arrived after this is taken for lost."""
+
 RETAIN_ROUND = 5_000
 """Jobs deleted before it is asked whether to stop: some seconds at most, and more than finding the first one costs."""
 
@@ -46,12 +49,12 @@ def reconcile(store: "Store", queue: Queue, rest: Callable[[float], bool] | None
     """
     put_back = 0
     after_id = ""
+    waited = False
     while True:
         began = time.monotonic()
         page = store.unfinished(queue.identity, after_id, PAGE)
         if not page:
             return put_back
-        after_id = page[-1].id
         states = queue.find([job.id for job in page])
         given_up = {job_id: state for job_id, state in states.items() if state in (State.DEAD, State.CANCELLED)}
         if given_up:
@@ -61,19 +64,33 @@ def reconcile(store: "Store", queue: Queue, rest: Callable[[float], bool] | None
                     "%d jobs were given up by the queue %s, and are now in the store too", len(changed), queue.identity
                 )
         missing = [job.id for job in page if job.id not in states]
-        if not missing:
-            if rest is not None and len(page) == PAGE and rest(REST * (time.monotonic() - began)):
-                return put_back
-            continue
-        now = time.time() if queue.clock is None else queue.clock.now()
-        count = 0
-        for start in range(0, len(missing), BATCH):
-            lost = [job.job(now) for job in store.still_unfinished(missing[start : start + BATCH])]
-            queue.enqueue_many(lost)
-            count += len(lost)
-        if count:
-            put_back += count
-            log.warning("the queue %s had lost %d jobs; they were put back", queue.identity, count)
+        if missing and not waited:
+            # Once: by then whatever was submitted before the first page has arrived.
+            time.sleep(ON_ITS_WAY_S)
+            waited = True
+            arrived = queue.find(missing)
+            missing = [job_id for job_id in missing if job_id not in arrived]
+        if missing:
+            put_back += _put_back(store, queue, missing)
+        if len(page) < PAGE:
+            # Those that were submitted since are for the next time: it would go on for as long as jobs come.
+            return put_back
+        after_id = page[-1].id
+        if not missing and rest is not None and rest(REST * (time.monotonic() - began)):
+            return put_back
+
+
+def _put_back(store: "Store", queue: Queue, missing: list[str]) -> int:
+    """Enqueue those that have not ended meanwhile; returns how many."""
+    now = time.time() if queue.clock is None else queue.clock.now()
+    count = 0
+    for start in range(0, len(missing), BATCH):
+        lost = [job.job(now) for job in store.still_unfinished(missing[start : start + BATCH])]
+        queue.enqueue_many(lost)
+        count += len(lost)
+    if count:
+        log.warning("the queue %s had lost %d jobs; they were put back", queue.identity, count)
+    return count
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,15 @@
 """The supervisor with a store: the database is the record, whatever happens to the queue."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from allocator import Backoff, Queue
+from allocator import Backoff, Job, Queue
 from allocator.domain.job import MAX_PAYLOAD_BYTES
+from allocator.domain.states import State
 from allocator.persistence import JobState, Store, StoreLocked, StoreUnavailable, open_store
 from allocator.queue.base import erase
 from allocator.queue.inprocess import InProcessQueue
@@ -295,6 +296,48 @@ def test_a_comparison_rests_between_its_pages(
     erase(eager_queue)
     assert reconcile(store, open_client(clock=None), rest) == 5
     assert len(rests) == 3
+
+
+def test_a_comparison_ends_although_jobs_keep_coming(
+    eager_queue: Queue, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is submitted after its start is for the next one."""
+    find = eager_queue.find
+    came: list[Job] = []
+
+    def find_while_another_comes(ids: Iterable[str]) -> dict[str, State]:
+        found = find(ids)
+        assert len(came) < 20, "it goes on for as long as jobs come"
+        came.append(store.submit(eager_queue, a_job()))
+        return found
+
+    store.submit(eager_queue, a_job())
+    monkeypatch.setattr(eager_queue, "find", find_while_another_comes)
+
+    assert reconcile(store, eager_queue) == 0
+    assert len(came) == 1
+
+
+def test_a_job_on_its_way_from_store_to_queue_is_not_lost(
+    eager_queue: Queue, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The one has it a moment before the other; an operator who is told of a loss each time stops reading."""
+    find = eager_queue.find
+
+    def find_before_it_comes(ids: Iterable[str]) -> dict[str, State]:
+        found = find(ids)
+        eager_queue.enqueue_many(on_its_way)
+        on_its_way.clear()
+        return found
+
+    with monkeypatch.context() as held_up:
+        held_up.setattr(eager_queue, "enqueue_many", list)
+        on_its_way = store.submit_many(eager_queue, [a_job()])
+    monkeypatch.setattr(eager_queue, "find", find_before_it_comes)
+
+    assert reconcile(store, eager_queue) == 0
+    assert caplog.messages == []
+    assert eager_queue.counts() == counts(ready=1)
 
 
 def test_waiting_for_a_limit_leaves_no_trace(eager_queue: Queue, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
