@@ -9,6 +9,7 @@ PostgreSQL: as the server is set; a commit is durable unless someone turned sync
 
 import select
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 BUSY_S = 5.0
 """How long a writer waits for another process's transaction."""
+
+POLL_S = 0.001
+"""
+Between two tries of a writer for its turn. SQLite's own handler soon sleeps for a tenth of a second between two, and
+whoever writes without a pause has begun again by then, each time.
+"""
 
 CONNECT_S = 5
 POOL_SIZE = 16
@@ -60,9 +67,30 @@ def sqlite_engine(path: Path) -> Engine:
         assert raw is not None
         if options.get("allocator_synchronous"):
             raw.execute(f"PRAGMA synchronous = {options['allocator_synchronous']}")
-        raw.execute(options.get("allocator_begin", "BEGIN"))
+        if options.get("allocator_begin") == WRITE["allocator_begin"]:
+            _begin_writing(raw)
+        else:
+            raw.execute("BEGIN")
 
     return engine
+
+
+def _begin_writing(connection: sqlite3.Connection) -> None:
+    """Begin as soon as nobody else writes, or raise that the file is busy after BUSY_S."""
+    deadline = time.monotonic() + BUSY_S
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute(WRITE["allocator_begin"])
+                return
+            except sqlite3.OperationalError as error:
+                # The low byte; the rest says more precisely what kind of busy.
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+            time.sleep(POLL_S)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
 
 
 # As for the queue's connections: every statement goes by keys, and plans must not depend on what autovacuum happened to

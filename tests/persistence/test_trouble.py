@@ -4,12 +4,13 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psycopg
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from allocator.persistence import Store, StoreUnavailable, open_store
+from allocator.persistence import Store, StoreUnavailable, engines, open_store
 from allocator.persistence.failures import told
 from allocator.services import Server, ServiceUnavailable, open_postgres
 from tests.persistence.builders import FakeQueue, a_job, an_ending, running, state_of
@@ -78,10 +79,10 @@ def test_a_sqlite_file_without_the_right_to_write(tmp_path: Path, queue: FakeQue
     assert caught.value.reason in ("read-only", "refused")
 
 
-def test_a_locked_sqlite_database(sqlite_store: Store, queue: FakeQueue) -> None:
+def test_a_locked_sqlite_database(sqlite_store: Store, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     """Someone else's transaction that does not end; then it ends, and the same call succeeds."""
     lease = running(sqlite_store, queue)
-    pragma(sqlite_store, "busy_timeout = 0")
+    monkeypatch.setattr(engines, "BUSY_S", 0.0)
     other = sqlite3.connect(sqlite_store.where.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
@@ -91,6 +92,28 @@ def test_a_locked_sqlite_database(sqlite_store: Store, queue: FakeQueue) -> None
     other.close()
     assert caught.value.reason == "locked"
     assert sqlite_store.settle([an_ending(lease)]) == []
+
+
+def test_a_writer_asks_often_for_its_turn(
+    sqlite_store: Store, queue: FakeQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever writes again and again leaves but moments in between: one that looked ten times a second got none."""
+    other = sqlite3.connect(sqlite_store.where.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            other.execute("COMMIT")
+
+    monkeypatch.setattr(engines, "time", SimpleNamespace(monotonic=lambda: sum(waits), sleep=wait))
+
+    job = sqlite_store.submit(queue, a_job())
+
+    assert state_of(sqlite_store, job.id) == "queued"
+    assert len(waits) == 3
+    assert max(waits) < 0.005
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
