@@ -46,6 +46,9 @@ def test_every_part_is_measured(tmp_path: Path) -> None:
     assert status == 0
     assert list(found["parts"]) == ["files", "large", "accept", "status", "pages"]
     assert len(found["rows"]) == 8
+    rates = found["parts"]["files"]["rates"]
+    assert 0 < rates["api, placed"][0] < rates["api"][0]
+    assert "until placed" in found["rows"][0]["value"]
 
 
 def test_a_target_that_is_missed_fails_where_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ ACCEPT_PER_S = 100.0
 SENDERS = 16
 """Connections of the open loop: as many uploads as a server reads at a time."""
 
+IDLE_LOOK_S = 0.02
 SPIN_S = 0.0003
 PAGE = 1000
 
@@ -97,7 +98,7 @@ def in_turns(round_number: int, *arms: Callable[[], None]) -> None:
 def measure_files(profile: Profile, told: Told) -> Figures:
     """
     Files a second: by clients through the API, one and several in a request, with and without workers beside it, and in
-    the bare loop.
+    the bare loop; where there are workers, also until the last file is placed.
     """
     figures = Figures()
     with ExitStack() as stack:
@@ -110,7 +111,10 @@ def measure_files(profile: Profile, told: Told) -> Figures:
                 told(f"{arm}, round {number + 1}")
                 # A new server each round: what workers still have to do must not fall on the next.
                 with running(processes) as server:
-                    figures.rate(arm, _rate_of_clients(server.port, profile.files, size))
+                    count, took_s = _send_by_clients(server.port, profile.files, size)
+                    figures.rate(arm, count / took_s)
+                    if processes:
+                        figures.rate(f"{arm}, placed", count / (took_s + _seconds_until_idle(server.port)))
 
             def alone(number: int = round_number) -> None:
                 told(f"bare loop, round {number + 1}")
@@ -130,8 +134,8 @@ def measure_files(profile: Profile, told: Told) -> Figures:
     return figures
 
 
-def _rate_of_clients(port: int, count: int, size: int) -> float:
-    """Of about so many files, so many of them in a request."""
+def _send_by_clients(port: int, count: int, size: int) -> tuple[int, float]:
+    """Send about so many files, so many in a request; gives how many, and seconds until all of them were accepted."""
     shares = [
         [
             form_of({f"{client}-{request}-{number}.bin": os.urandom(FILE_BYTES) for number in range(size)})
@@ -155,7 +159,18 @@ def _rate_of_clients(port: int, count: int, size: int) -> float:
         start = time.perf_counter()
         for one in done:
             one.result()
-        return size * sum(map(len, shares)) / (time.perf_counter() - start)
+        return size * sum(map(len, shares)), time.perf_counter() - start
+
+
+def _seconds_until_idle(port: int) -> float:
+    """Until no job waits and none is at work."""
+    start = time.perf_counter()
+    with client_of(port) as client:
+        while True:
+            counts = msgspec.json.decode(client.get("/api/v1/queue"))["counts"]
+            if not any(counts[state] for state in ("ready", "scheduled", "leased")):
+                return time.perf_counter() - start
+            time.sleep(IDLE_LOOK_S)
 
 
 def measure_large(profile: Profile, told: Told) -> Figures:

@@ -94,7 +94,7 @@ def _files_rows(figures: Figures) -> list[Row]:
             Row(
                 BACKEND,
                 f"files of 20 kB by {CLIENTS} clients, {words}",
-                f"{statistics.median(figures.rates[arm]):,.0f}/s",
+                _accepted_and_placed(figures, arm),
                 f"bare loop: {bare:,.0f}/s",
                 _spread(found),
                 "" if target is None else f"ratio at least {target:.2f}",
@@ -103,6 +103,12 @@ def _files_rows(figures: Figures) -> list[Row]:
             )
         )
     return rows
+
+
+def _accepted_and_placed(figures: Figures, arm: str) -> str:
+    placed = figures.rates.get(f"{arm}, placed")
+    text = f"{statistics.median(figures.rates[arm]):,.0f}/s"
+    return text if placed is None else f"{text}; until placed {statistics.median(placed):,.0f}/s"
 
 
 def _large_rows(figures: Figures) -> list[Row]:
