@@ -254,11 +254,12 @@ class Statements:
         Begin what waits, in one statement; gives the tokens of those that it began.
 
         The others have to be judged one by one: an attempt may still be running, a cancel was asked for, the store had
-        given it up, or has a later lease.
+        given it up, or has a later lease. In the order in which rows are given, as the settings leave no plan but one
+        that takes them one after the other: it has to be that of ids, as everywhere, so that two batches with the same
+        jobs do not each wait for the other.
         """
-        # In the order of ids, as in `_settle_usual`.
-        locked = (
-            select(*given.values())
+        return (
+            update(jobs)
             .where(
                 jobs.c.id == given["id"],
                 jobs.c.state == _word("queued"),
@@ -271,59 +272,34 @@ class Statements:
                     given["attempt"] > jobs.c.attempt,
                 ),
             )
-            .order_by(jobs.c.id)
-            .with_for_update(of=jobs)
-            .cte("locked")
+            .values(_begun(given))
+            .returning(given["token"])
         )
-        begun = (
-            update(jobs)
-            .where(jobs.c.id == locked.c.id)
-            .values(_begun({name: locked.c[name] for name in BEGINNING}))
-            .cte("begun")
-        )
-        return select(locked.c.token).add_cte(begun)
 
     def _settle_usual(self, given: Row) -> Statement:
         """
         Settle, and add the attempts, in one statement; gives the tokens of those that it settled.
 
-        The others have to be judged one by one: a token is not the job's any more, or a cancel was asked for.
+        The others have to be judged one by one: a token is not the job's any more, or a cancel was asked for. As for
+        `begin_usual`, rows have to be given in the order of ids.
         """
-        # In the order of ids, as everywhere, so that two batches with the same jobs do not each wait for the other.
-        locked = (
-            select(
-                *(given[name] for name in USUAL if name != "started_at"),
-                func.coalesce(given["started_at"], jobs.c.started_at).label("started_at"),
-            )
-            .where(jobs.c.id == given["id"], jobs.c.token == given["token"], ~jobs.c.cancel_asked)
-            .order_by(jobs.c.id)
-            .with_for_update(of=jobs)
-            .cte("locked")
-        )
+        tried_columns = ("token", "number", "worker", "outcome", "error", "traceback", "leased_at", "finished_at")
         ended = (
             update(jobs)
-            .where(jobs.c.id == locked.c.id)
-            .values(_settled({name: locked.c[name] for name in SETTLED}))
+            .where(jobs.c.id == given["id"], jobs.c.token == given["token"], ~jobs.c.cancel_asked)
+            .values(_settled({**given, "started_at": func.coalesce(given["started_at"], jobs.c.started_at)}))
+            # What an attempt lacks is taken from the job, as it is now.
+            .returning(jobs.c.id, jobs.c.started_at, *(given[name].label(name) for name in tried_columns))
             .cte("ended")
         )
-        columns = (
-            "token",
-            "number",
-            "worker",
-            "outcome",
-            "error",
-            "traceback",
-            "leased_at",
-            "started_at",
-            "finished_at",
-        )
+        columns = ("started_at", *tried_columns)
         tried = (
             postgresql.insert(attempts)
-            .from_select(["job_id", *columns], select(locked.c.id, *(locked.c[name] for name in columns)))
+            .from_select(["job_id", *columns], select(ended.c.id, *(ended.c[name] for name in columns)))
             .on_conflict_do_nothing()
             .cte("tried")
         )
-        return select(locked.c.token).add_cte(ended, tried)
+        return select(ended.c.token).add_cte(tried)
 
     def _insert_new(self, given: Row, rows: Select[Any] | None) -> Statement:
         constants: Row = {"state": _word("queued"), "attempt": literal_column("0"), "cancel_asked": false()}

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -177,7 +178,7 @@ class Store:
     def _begin_usual(self, leases: list[Lease], statement: Batch) -> set[str]:
         """Begin in one round trip what needs no look before; gives the tokens of those."""
         with self._write_at_once() as connection:
-            return statement.scalars(connection, list(map(beginning_row, leases)))
+            return statement.scalars(connection, sorted(map(beginning_row, leases), key=_BY_ID))
 
     def _begin_judged(self, leases: list[Lease], begun: Begun, queue: Dispatcher) -> None:
         """Begin after a look at each job, and add what became of it."""
@@ -222,7 +223,7 @@ class Store:
     def progress(self, updates: Iterable[Progress]) -> None:
         """Write how far attempts are; those whose token is not the job's any more change nothing."""
         # In the order of ids, as everywhere, against deadlocks.
-        rows = sorted(map(progress_row, updates), key=lambda row: row[0])
+        rows = sorted(map(progress_row, updates), key=_BY_ID)
         if not rows:
             return
         with self._write() as connection:
@@ -245,7 +246,7 @@ class Store:
     def _settle_usual(self, endings: list[Ending], statement: Batch) -> list[Ending]:
         """Settle in one round trip what needs no look before; gives the rest."""
         first = {ending.lease.token: ending for ending in reversed(endings)}
-        rows = list(map(usual_row, first.values()))
+        rows = sorted(map(usual_row, first.values()), key=_BY_ID)
         with self._write_at_once() as connection:
             settled = statement.scalars(connection, rows)
         return [
@@ -576,6 +577,9 @@ class Store:
             ending for ending in endings if recorded.get(ending.lease.token) != ATTEMPT_OUTCOMES.get(ending.outcome, "")
         ]
 
+
+_BY_ID = itemgetter(0)
+"""How rows of parameters are sorted."""
 
 _KNOWN = [jobs.c[name] for name in Known._fields]
 _ONE_JOB = select(*STORED).where(jobs.c.id == bindparam("id"))
