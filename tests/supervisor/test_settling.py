@@ -118,13 +118,17 @@ def test_workers_that_wait_for_the_settler_end_at_a_stop(queue: Queue, monkeypat
     """Though its queue cannot be told: they have nothing to finish."""
     queue.enqueue_many(some_jobs(500))
     ran: list[str] = []
+    many_ran = threading.Event()
 
     def cannot_be_told(*given: Any) -> None:
+        # Not before: from then on nothing is fetched.
+        many_ran.wait(BOUND_S)
         raise QueueUnavailable("the server is away")
 
     monkeypatch.setattr(queue, "settle", cannot_be_told)
     supervisor = Supervisor(queue, {"json": lambda context: ran.append(context.token)}, workers=WORKERS).start()
     until(lambda: len(ran) >= GROUP, "as many have ended as may wait")
+    many_ran.set()
 
     assert supervisor.stop(grace=0.0)
 
