@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+import hiredis
 import redis
 from redis import exceptions
 from redis.backoff import NoBackoff
@@ -131,10 +132,26 @@ class Cluster(Server):
             client.close()
 
 
+class _Packer:
+    """
+    Commands as bytes, in the place of redis-py's own way to make them.
+
+    Numbers become text in Python: hiredis 3.5 asks for their text in C, where a signal handler may raise, and does not
+    look whether it did. A Ctrl-C at that moment would end the whole process by a segmentation fault.
+    """
+
+    def pack(self, *arguments: Any) -> list[bytes]:
+        """The command, ready to be sent. Raises `TypeError` for what is no str, bytes, int or float."""
+        kinds = (int, float)
+        # Of any length; hiredis declares a tuple of one.
+        words: Any = tuple([repr(word) if type(word) in kinds else word for word in arguments])
+        return [hiredis.pack_command(words)]
+
+
 def _connected(pool: Any) -> Connection:
     # Not the pool's make_connection: it counts what it makes against a limit, and ours never come back to it.
     # A server that takes the connection and then is silent must be told as soon as one that does not take it.
-    options = {**pool.connection_kwargs, "socket_timeout": CONNECT_S}
+    options = {**pool.connection_kwargs, "socket_timeout": CONNECT_S, "command_packer": _Packer()}
     connection: Connection = pool.connection_class(**options)
     connection.connect()
     connection.socket_timeout = pool.connection_kwargs["socket_timeout"]
