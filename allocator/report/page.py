@@ -24,7 +24,7 @@ from allocator.report.artefacts import read_tables
 from allocator.report.claims import BACKENDS, COMPONENTS
 from allocator.report.evidence import Recorded
 from allocator.report.reading import Report
-from allocator.report.results import Results, results
+from allocator.report.results import Results, is_comparable, results
 from allocator.report.status import Finding, Status
 from allocator.report.tables import Table, of_frame
 
@@ -85,6 +85,11 @@ class Page:
     def _changes(self) -> list[str] | None:
         return history.changes(self._earlier[-1], self.results) if self._earlier else None
 
+    @cached_property
+    def _elsewhere(self) -> bool:
+        """Whether the last report was made on another machine, or with other versions."""
+        return bool(self._earlier) and not is_comparable(self._earlier[-1], self.results)
+
     def verdict(self) -> Html:
         """The first screen: a sentence, a tile a component, and three short lists."""
         return self._section("verdict", self._verdict)
@@ -103,6 +108,7 @@ class Page:
                 for each in report.having(Status.FAIL)
             ],
             "changes": self._changes,
+            "elsewhere": self._elsewhere,
             "unmeasured": report.unmeasured,
             "sections": SECTIONS.items(),
             "limit": LIMIT,
@@ -198,6 +204,7 @@ class Page:
             "pictures": pictures.compared(self.report),
             "nothing": self.report.evidence.uncompared,
             "changes": self._changes,
+            "elsewhere": self._elsewhere,
             "last": self._earlier[-1].id if self._earlier else "",
             "history": trends,
         }

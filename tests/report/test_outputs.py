@@ -19,7 +19,7 @@ from allocator.report.measuring import figures_of, measure_runs
 from allocator.report.page import Page, environment
 from allocator.report.pictures import sparkline
 from allocator.report.reading import Report
-from allocator.report.results import SUMMARY_BYTES, junit, read_results, schema, summary
+from allocator.report.results import RESULTS, SUMMARY_BYTES, junit, read_results, schema, summary
 from allocator.report.status import Status
 from allocator.report.tables import UNTOLD, dead_letters
 from allocator.report.verifying import verify
@@ -75,6 +75,22 @@ def test_a_line_of_figures_obeys_no_text_beside_it() -> None:
     line = ET.fromstring(sparkline([1.0, 2.0], 'x: 1 "<b>"'))
 
     assert line.get("aria-label") == 'x: 1 "<b>"'
+
+
+def test_a_last_report_of_another_machine_is_said_to_be_one(tmp_path: Path) -> None:
+    """Wherever it says what changed since: the machine alone may be the reason."""
+    last = written(a_report(tmp_path / "last", a_run(tmp_path / "last" / "runs", "r1"), id="last", at=1e9))
+    now = a_report(tmp_path / "now", a_run(tmp_path / "now" / "runs", "r1"), id="now", at=2e9)
+
+    def told() -> list[bool]:
+        page = Page(now)
+        return ["another machine" in section.text for section in (page.verdict(), page.changed())]
+
+    assert told() == [False, False]
+    document = json.loads((last / RESULTS).read_text("utf-8"))
+    document["fingerprint"]["Python"] = "2"
+    (last / RESULTS).write_text(json.dumps(document), "utf-8")
+    assert told() == [True, True]
 
 
 def test_a_long_summary_is_cut_and_says_so(report: Path) -> None:
