@@ -177,9 +177,9 @@ class FormReader:
 
     def _end_part(self) -> None:
         if self._incoming is not None:
-            stored = self._incoming.commit()
+            brought = Brought.of(self._name, self._incoming)
             self._incoming = None
-            self._form.files.append(Brought(self._name, stored))
+            self._form.files.append(brought)
         elif self._text is not None:
             self._form.texts[self._name] = bytes(self._text)
             self._text = None

@@ -15,6 +15,7 @@ A name decides only between kinds of text that no content tells apart, such as t
 import os
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -72,19 +73,34 @@ def identify(path: Path | str, name: str = "") -> Identity:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(HEAD_BYTES)
-        if not head:
-            return EMPTY
-        if media := _media_type(head):
-            return Identity(Kind.MEDIA, media)
-        is_whole = len(head) >= size
-        if may_be_json(head, is_whole):
-            # What is too large to be parsed is taken for what it begins like.
-            data = head
-            if not is_whole and size <= MAX_JSON_BYTES:
-                data += file.read(MAX_JSON_BYTES - len(head))
-                is_whole = True
-            if found := _json_type(data, is_whole):
-                return Identity(Kind.JSON, found)
+        return identify_head(head, size, name, lambda: file.read(MAX_JSON_BYTES - len(head)))
+
+
+def identify_head(
+    head: bytes, size: int, name: str, read_rest: Callable[[], bytes], most_parsed: int = MAX_JSON_BYTES
+) -> Identity:
+    """
+    As `identify`, of a file whose beginning is at hand.
+
+    Args:
+        head: Its first HEAD_BYTES, or all of it if it has fewer.
+        size: Of the whole file, in bytes.
+        read_rest: Gives what follows the head; asked only for what begins like JSON and is not too large to be parsed.
+        most_parsed: Size of the largest file that is parsed to learn whether it is JSON.
+    """
+    if not head:
+        return EMPTY
+    if media := _media_type(head):
+        return Identity(Kind.MEDIA, media)
+    is_whole = len(head) >= size
+    if may_be_json(head, is_whole):
+        # What is too large to be parsed is taken for what it begins like.
+        data = head
+        if not is_whole and size <= most_parsed:
+            data += read_rest()
+            is_whole = True
+        if found := _json_type(data, is_whole):
+            return Identity(Kind.JSON, found)
     if text_type := _text_type(head, is_whole, name):
         return Identity(Kind.OTHER, text_type)
     return Identity(Kind.OTHER, _binary_type(head))

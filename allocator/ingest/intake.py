@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -13,8 +13,8 @@ from allocator.domain.errors import AllocatorError
 from allocator.domain.ids import new_id
 from allocator.domain.job import Job
 from allocator.ingest.errors import ObjectMissing, SweptAway
-from allocator.ingest.identify import HEAD_BYTES, JSON_TYPE, Identity, Kind, identify, may_be_json
-from allocator.ingest.objects import ObjectStore, Stored
+from allocator.ingest.identify import Identity, Kind, identify_head
+from allocator.ingest.objects import Incoming, ObjectStore, Stored
 from allocator.persistence import Asset, Assets, Dispatcher, StoreUnavailable, Upload
 
 ANONYMOUS = "anonymous"
@@ -40,10 +40,26 @@ class Brought:
     Args:
         name: As its owner calls it; any text that a database takes.
         stored: What the commit gave.
+        identity: Which processor is to look at it. That one looks at the whole of it, and has the last word.
     """
 
     name: str
     stored: Stored
+    identity: Identity
+
+    @classmethod
+    def of(cls, name: str, incoming: Incoming) -> Self:
+        """Commit a file that was written; raises as that does."""
+        stored = incoming.commit()
+
+        def read_rest() -> bytes:
+            with incoming.store.open(stored.sha256) as file:
+                file.seek(len(incoming.head))
+                return file.read()
+
+        # What was written is at hand: a file is not opened again to learn what its first bytes say.
+        identity = identify_head(bytes(incoming.head), stored.size_bytes, name, read_rest, MAX_PARSED_BYTES)
+        return cls(name, stored, identity)
 
 
 class Accepted(NamedTuple):
@@ -84,7 +100,7 @@ class Intake:
         """Commit bytes that are at hand; raises as `Incoming` does."""
         with self._objects.incoming(max_bytes) as incoming:
             incoming.write(content)
-            return Brought(name, incoming.commit())
+            return Brought.of(name, incoming)
 
     def accept(
         self,
@@ -112,12 +128,12 @@ class Intake:
             id=new_id(), owner=owner, comments=comments, key=key, digest=digest_of(brought, comments), created_at=now
         )
         self._keep(brought)
-        identities = [self._identify(one) for one in brought]
-        kinds = Counter(identity.kind for identity in identities)
+        kinds = Counter(one.identity.kind for one in brought)
         has_first = kinds[Kind.JSON] < 2
         assets: list[Asset] = []
         jobs: list[Job] = []
-        for one, identity in zip(brought, identities, strict=True):
+        for one in brought:
+            identity = one.identity
             asset = Asset(
                 id=new_id(),
                 upload_id=upload.id,
@@ -162,15 +178,6 @@ class Intake:
                 self._objects.keep(one.stored.sha256)
             except ObjectMissing:
                 raise SweptAway(one.name) from None
-
-    def _identify(self, one: Brought) -> Identity:
-        """Which processor is to look at it. That one looks at the whole of it, and has the last word."""
-        path = self._objects.path(one.stored.sha256)
-        if one.stored.size_bytes > MAX_PARSED_BYTES:
-            with path.open("rb") as file:
-                if may_be_json(file.read(HEAD_BYTES), False):
-                    return Identity(Kind.JSON, JSON_TYPE)
-        return identify(path, one.name)
 
     def _ids_of(self, upload_id: str) -> Iterable[str]:
         after: Asset | None = None

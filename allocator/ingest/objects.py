@@ -27,10 +27,14 @@ from typing import BinaryIO, Self
 
 from allocator.domain.errors import AllocatorError
 from allocator.ingest.errors import BadDigest, ObjectMissing, ObjectStoreUnavailable, TooLarge, store_error
+from allocator.ingest.identify import HEAD_BYTES
 from allocator.ingest.locks import locked
 
 MIN_AGE_S = 3600.0
 """How long after a commit its bytes are spared although nothing refers to them: the record may be on its way."""
+
+YOUNG_S = 60.0
+"""What was committed within this time need not be made young again: sweeps spare it for much longer."""
 
 READ_BYTES = 1024 * 1024
 SWEEP_BATCH = 500
@@ -187,8 +191,8 @@ class ObjectStore:
 
         Args:
             is_referenced: Is asked twice about what is to go, the second time under the lock.
-            older_than_s: Spares what was committed, or written to, within this time. It must be longer than any upload
-                takes from its first commit until its record is in the database.
+            older_than_s: Spares what was committed, or written to, within this time. It must be longer, by a minute,
+                than it takes to record an upload after it was read.
             dry_run: Delete nothing, and say what would be deleted.
         """
         oldest_spared = time.time() - older_than_s
@@ -224,6 +228,9 @@ class ObjectStore:
     def keep(self, sha256: str) -> None:
         """Have sweeps spare the object as if it had been committed now; raises as `open` does."""
         path = self.path(sha256)
+        with self._told(sha256):
+            if path.stat().st_mtime > time.time() - YOUNG_S:
+                return
         with self._told(), locked(self._lock, fcntl.LOCK_SH), self._told(sha256):
             os.utime(path)
 
@@ -341,16 +348,21 @@ class Incoming:
     """
     A file that is being written into the store, by one thread; made by `ObjectStore.incoming`.
 
-    Hashes while it writes and holds none of it in memory. After an error it can only be given up.
+    Hashes while it writes, and holds none of it in memory but its beginning. After an error it can only be given up.
+
+    Attributes:
+        store: Into which it goes.
+        head: Its first HEAD_BYTES, or all that was written so far: what it is shows in them.
+        size_bytes: Bytes written so far.
     """
 
     def __init__(self, store: ObjectStore, max_bytes: int | None) -> None:
-        self._store = store
+        self.store = store
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
         self._failed = False
+        self.head = bytearray()
         self.size_bytes = 0
-        """Bytes written so far."""
         self.path = store._incoming / str(uuid.uuid4())
         self._fd: int | None = None
         with store._told():
@@ -380,9 +392,11 @@ class Incoming:
         except BaseException as error:
             self._failed = True
             if isinstance(error, OSError):
-                raise store_error(self._store.root, error) from error
+                raise store_error(self.store.root, error) from error
             raise
         self.size_bytes += len(view)
+        if len(self.head) < HEAD_BYTES:
+            self.head += view[: HEAD_BYTES - len(self.head)]
 
     def commit(self) -> Stored:
         """
@@ -394,7 +408,7 @@ class Incoming:
             ValueError: Committed, given up, or failed before.
         """
         fd = self._open_fd()
-        store = self._store
+        store = self.store
         sha256 = self._hash.hexdigest()
         target = store.path(sha256)
         # Whatever fails from here on, these bytes must not be written to or committed a second time.
