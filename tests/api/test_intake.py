@@ -9,7 +9,7 @@ import pytest
 from allocator.domain.job import Job
 from allocator.domain.lease import Lease
 from allocator.ingest import SweptAway
-from allocator.ingest.intake import Intake, NoDocument, documents_of
+from allocator.ingest.intake import Brought, Intake, NoDocument, documents_of
 from allocator.ingest.processors import Archive, _facts
 from allocator.persistence import Asset, AssetState, KeyReused
 from tests.ingest.test_objects import make_old, nobody
@@ -112,6 +112,30 @@ def test_jobs_go_to_the_processor_of_the_content(intake: Intake, queue: FakeQueu
 
     assert [job.type for job in queue.enqueued] == ["media", "json", "json", "other"]
     assert ["is_first" in job.payload for job in queue.enqueued] == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b'{"words": "' + b"long " * 20_000 + b'"}', "json"),
+        (b'{"words": "' + b"long " * 20_000, "other"),
+        (b'{"words": "' + b"long " * 300_000, "json"),
+        (b"long " * 20_000, "other"),
+        (b"", "other"),
+    ],
+    ids=["a document", "one that is cut off", "one that is too large to be parsed here", "text", "nothing"],
+)
+def test_a_file_is_seen_as_a_whole_however_it_comes(
+    archive: Archive, intake: Intake, content: bytes, kind: str
+) -> None:
+    """Its first bytes are kept while it comes, in whatever pieces, and the rest is read where that decides."""
+    with archive.objects.incoming() as incoming:
+        for start in range(0, len(content), 50_000):
+            incoming.write(content[start : start + 50_000])
+        in_pieces = Brought.of("a.txt", incoming)
+
+    assert in_pieces.identity == intake.put("a.txt", content).identity
+    assert in_pieces.identity.kind == kind
 
 
 def test_placing_again_gives_the_same(archive: Archive, intake: Intake, queue: FakeQueue) -> None:

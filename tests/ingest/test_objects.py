@@ -1,6 +1,7 @@
 """The object store: what goes in comes out, whatever fails meanwhile."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from allocator.ingest import BadDigest, ObjectMissing, ObjectStore, ObjectStoreUnavailable, OutOfSpace, TooLarge
+from allocator.ingest.locks import locked
+from allocator.ingest.objects import YOUNG_S
 from tests.ingest.samples import SAMPLE_DATA, files_below, put
 
 ROOT = Path(__file__).parents[2]
@@ -377,6 +380,24 @@ def test_a_sweep_takes_what_is_old_and_unreferenced(store: ObjectStore) -> None:
 
     assert (swept.objects, swept.bytes, swept.incoming) == (1, 4, 0)
     assert {path.name for path in objects_of(store)} == {kept.sha256, young.sha256}
+
+
+def test_what_is_kept_is_as_young_as_it_must_be(store: ObjectStore) -> None:
+    """What was old is spared from now on; what is young is left alone, without a lock; what is gone is told."""
+    old, young, gone = (put(store, content) for content in (b"old", b"young", b"gone"))
+    make_old(store.path(old.sha256))
+    make_old(store.path(young.sha256), YOUNG_S / 2)
+    store.path(gone.sha256).unlink()
+    before = store.path(young.sha256).stat().st_mtime
+
+    with locked(store.root / "lock", fcntl.LOCK_EX):
+        store.keep(young.sha256)
+    store.keep(old.sha256)
+
+    assert store.path(young.sha256).stat().st_mtime == before
+    assert store.sweep(nobody).objects == 0
+    with pytest.raises(ObjectMissing):
+        store.keep(gone.sha256)
 
 
 def test_a_sweep_asks_in_batches(store: ObjectStore) -> None:
