@@ -7,6 +7,7 @@ of redis, valkey, postgres with commas).
 """
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,6 +54,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the markers known that choose backends."""
     config.addinivalue_line("markers", "on_servers: runs on Redis, Valkey and PostgreSQL, not in process")
     config.addinivalue_line("markers", "on_redis: runs on Redis and Valkey only")
+    # A shell has what it runs in the background ignore Ctrl-C, and so would all that tests start, to be ended by it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager

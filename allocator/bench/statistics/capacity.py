@@ -62,6 +62,7 @@ def search(low_per_s: float, high_per_s: float, probe: Measure, confirm: Measure
     Find the capacity between two rates in at most 8 probes, then confirm it.
 
     Halves the interval on the scale of ratios. 0.95 of its low end must then pass, and 1.1 of its high end must fail.
+    The low end is tried once more where it fails, since nothing would be searched after it.
 
     Args:
         low_per_s: Expected to pass.
@@ -72,9 +73,11 @@ def search(low_per_s: float, high_per_s: float, probe: Measure, confirm: Measure
         raise ValueError(f"low_per_s must be above 0 and below high_per_s, not {low_per_s:g} and {high_per_s:g}")
     probes = [probe(low_per_s)]
     if not probes[0].passed:
+        probes.append(probe(low_per_s))
+    if not probes[-1].passed:
         return _answer(0.0, low_per_s, None, probes, [])
     probes.append(probe(high_per_s))
-    if probes[1].passed:
+    if probes[-1].passed:
         return _answer(high_per_s, None, None, probes, [])
     low, high = low_per_s, high_per_s
     while len(probes) < MOST_PROBES and high / low > NARROW:
@@ -115,7 +118,7 @@ def _answer(
     if high is None:
         sentence = f"At least {low:,.0f} jobs/s: the highest rate that was tried passed."
     elif not low:
-        sentence = f"Below {high:,.0f} jobs/s: the lowest rate that was tried failed ({probes[0].reason})."
+        sentence = f"Below {high:,.0f} jobs/s: the lowest rate that was tried failed twice ({probes[-1].reason})."
     else:
         sentence = f"Between {low:,.0f} and {high:,.0f} jobs/s, in {len(probes)} probes."
     if confirmed is False:

@@ -37,11 +37,22 @@ def test_a_system_that_holds_everything_tried_has_no_upper_end() -> None:
 
 
 def test_a_system_that_holds_nothing_tried_says_why() -> None:
-    """One probe is enough."""
+    """Two probes of the lowest rate are enough."""
     found = search(100.0, 200.0, lambda rate: Probe(rate, False, reason="the backlog grows"))
 
-    assert (found.low_per_s, found.high_per_s, len(found.probes)) == (0.0, 100.0, 1)
-    assert "the backlog grows" in found.sentence
+    assert (found.low_per_s, found.high_per_s, len(found.probes)) == (0.0, 100.0, 2)
+    assert "failed twice (the backlog grows)" in found.sentence
+
+
+def test_one_bad_moment_does_not_end_the_search_before_it_begins() -> None:
+    """The first probe failed for some other reason: the same rate passes when it is tried again."""
+    moments = iter([False])
+    found = search(100.0, 10_000.0, lambda rate: Probe(rate, next(moments, rate <= 800.0)))
+
+    assert [(probe.rate_per_s, probe.passed) for probe in found.probes[:2]] == [(100.0, False), (100.0, True)]
+    assert found.high_per_s is not None
+    assert found.low_per_s <= 800.0 < found.high_per_s
+    assert len(found.probes) <= MOST_PROBES
 
 
 def test_an_answer_that_longer_runs_do_not_confirm_says_so() -> None:
