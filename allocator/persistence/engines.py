@@ -32,10 +32,12 @@ POOL_SIZE = 16
 SCHEMA = "allocator_store"
 """Where the tables are on PostgreSQL, unless said otherwise; the queue has a schema of its own."""
 
+BEGIN_WRITING = "BEGIN IMMEDIATE"
+
 READ = {"allocator_begin": "BEGIN", "allocator_synchronous": None}
 # Taken at once: a transaction that reads first and then writes could find that another one wrote in between, and fail.
-WRITE = {"allocator_begin": "BEGIN IMMEDIATE", "allocator_synchronous": "NORMAL"}
-WRITE_DURABLY = {"allocator_begin": "BEGIN IMMEDIATE", "allocator_synchronous": "FULL"}
+WRITE = {"allocator_begin": BEGIN_WRITING, "allocator_synchronous": "NORMAL"}
+WRITE_DURABLY = {"allocator_begin": BEGIN_WRITING, "allocator_synchronous": "FULL"}
 
 
 def sqlite_engine(path: Path) -> Engine:
@@ -54,7 +56,8 @@ def sqlite_engine(path: Path) -> Engine:
     def _set(connection: sqlite3.Connection, _entry: ConnectionPoolEntry) -> None:
         # The driver's own idea of when to begin leaves reads and DDL outside; `_begin` below says it instead.
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode = WAL")
+        # Of a file that somebody else is making, SQLite says at once that it is busy, and does not wait.
+        _when_free(connection, "PRAGMA journal_mode = WAL")
         # In pages of 4 KiB. Each checkpoint waits for the disk; at the default of 1,000 that was every tenth batch.
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
         connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -67,7 +70,7 @@ def sqlite_engine(path: Path) -> Engine:
         assert raw is not None
         if options.get("allocator_synchronous"):
             raw.execute(f"PRAGMA synchronous = {options['allocator_synchronous']}")
-        if options.get("allocator_begin") == WRITE["allocator_begin"]:
+        if options.get("allocator_begin") == BEGIN_WRITING:
             _begin_writing(raw)
         else:
             raw.execute("BEGIN")
@@ -77,20 +80,25 @@ def sqlite_engine(path: Path) -> Engine:
 
 def _begin_writing(connection: sqlite3.Connection) -> None:
     """Begin as soon as nobody else writes, or raise that the file is busy after BUSY_S."""
-    deadline = time.monotonic() + BUSY_S
     connection.execute("PRAGMA busy_timeout = 0")
     try:
-        while True:
-            try:
-                connection.execute(WRITE["allocator_begin"])
-                return
-            except sqlite3.OperationalError as error:
-                # The low byte; the rest says more precisely what kind of busy.
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
-                    raise
-            time.sleep(POLL_S)
+        _when_free(connection, BEGIN_WRITING)
     finally:
         connection.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
+
+
+def _when_free(connection: sqlite3.Connection, statement: str) -> None:
+    """Try it until the file is not busy, for BUSY_S at most."""
+    deadline = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute(statement)
+            return
+        except sqlite3.OperationalError as error:
+            # The low byte; the rest says more precisely what kind of busy.
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+        time.sleep(POLL_S)
 
 
 # As for the queue's connections: every statement goes by keys, and plans must not depend on what autovacuum happened to

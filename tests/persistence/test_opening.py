@@ -1,6 +1,7 @@
 """Opening: URLs, schemas of other releases, and other processes that open at the same time."""
 
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,26 @@ def test_processes_that_open_an_empty_database_at_once(place: dict[str, Any], op
 
     assert [out.strip() for out, _ in answers] == ["0", "0", "0"], [error for _, error in answers]
     assert opener().jobs() == []
+
+
+def test_a_file_that_somebody_else_is_making_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite itself says at once that it is busy when two make the same file."""
+    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    other.execute("CREATE TABLE anything (x)")
+    other.execute("BEGIN IMMEDIATE")
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if other.in_transaction:
+            other.execute("COMMIT")
+
+    monkeypatch.setattr("allocator.persistence.engines.time.sleep", wait)
+
+    with open_store(f"sqlite:///{tmp_path / 'store.db'}") as store:
+        assert store.jobs() == []
+    assert waits
+    other.close()
 
 
 def test_what_was_submitted_survives_a_kill(place: dict[str, Any], opener: Opener) -> None:
