@@ -33,9 +33,6 @@ from allocator.ingest.locks import locked
 MIN_AGE_S = 3600.0
 """How long after a commit its bytes are spared although nothing refers to them: the record may be on its way."""
 
-YOUNG_S = 60.0
-"""What was committed within this time need not be made young again: sweeps spare it for much longer."""
-
 READ_BYTES = 1024 * 1024
 SWEEP_BATCH = 500
 
@@ -191,8 +188,8 @@ class ObjectStore:
 
         Args:
             is_referenced: Is asked twice about what is to go, the second time under the lock.
-            older_than_s: Spares what was committed, or written to, within this time. It must be longer, by a minute,
-                than it takes to record an upload after it was read.
+            older_than_s: Spares what was committed, or written to, within this time. It must be longer than any upload
+                takes from its first commit until its record is in the database.
             dry_run: Delete nothing, and say what would be deleted.
         """
         oldest_spared = time.time() - older_than_s
@@ -228,9 +225,6 @@ class ObjectStore:
     def keep(self, sha256: str) -> None:
         """Have sweeps spare the object as if it had been committed now; raises as `open` does."""
         path = self.path(sha256)
-        with self._told(sha256):
-            if path.stat().st_mtime > time.time() - YOUNG_S:
-                return
         with self._told(), locked(self._lock, fcntl.LOCK_SH), self._told(sha256):
             os.utime(path)
 

@@ -19,17 +19,11 @@ from allocator.persistence import open_store
 from tests.contract.builders import BOUND_S, Clients, a_job, some_jobs, take
 from tests.faults.servers import start
 
-# Ctrl-C must work here also where the tests themselves run in the background, with SIGINT ignored.
-PROGRAM = (
-    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    "sys.argv[0] = 'allocator'; from allocator.cli import main; main()"
-)
-
 
 @contextmanager
 def watching(*arguments: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """The command in a process of its own, which does not outlive the bound."""
-    command = [sys.executable, "-c", PROGRAM, "status", "--watch", *arguments]
+    command = [sys.executable, "-m", "allocator.cli", "status", "--watch", *arguments]
     process = subprocess.Popen(command, text=True, **options)
     bound = threading.Timer(3 * BOUND_S, process.kill)
     bound.start()
