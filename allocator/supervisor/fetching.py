@@ -23,11 +23,18 @@ LATE_S = 1.0
 LOOK_S = 0.2
 """Longest wait inside one dequeue, so that a stop need not wait longer."""
 
+LOOK_AGAIN_S = START_WITHIN_S / 5
+"""Until it is looked again whether there is room, and whether anything may be fetched."""
+
 PAUSE_S = 1.0
 
 
 class Fetcher(threading.Thread):
-    """Keeps the buffer as full as it should be, and no fuller."""
+    """
+    Keeps the buffer as full as it should be, and no fuller.
+
+    A worker that has nothing to do calls `fetch` for itself; the thread fetches ahead while all of them are at work.
+    """
 
     def __init__(
         self,
@@ -48,6 +55,7 @@ class Fetcher(threading.Thread):
         self._give_back = give_back
         self._may_fetch = may_fetch
         self._stopping = threading.Event()
+        self._is_closed_told = False
 
     def stop(self, timeout_s: float) -> None:
         """
@@ -55,44 +63,55 @@ class Fetcher(threading.Thread):
 
         What a dequeue still brings later, once its server is back, goes back untried.
         """
+        deadline = time.monotonic() + timeout_s
         self._stopping.set()
-        self._buffer.low.set()
+        self._buffer.stop_fetching(timeout_s)
         if self.is_alive():
-            self.join(timeout_s)
+            self.join(max(0.0, deadline - time.monotonic()))
 
     def run(self) -> None:
-        while not self._stopping.is_set():
-            if self._queue.closed:
+        buffer = self._buffer
+        while buffer.begin_fetching():
+            try:
+                has_room = self._room() > 0 and self._may_fetch()
+                if has_room:
+                    self.fetch()
+            finally:
+                buffer.end_fetching()
+            if not has_room:
+                late = buffer.take_older_than(time.monotonic() - LATE_S)
+                if late:
+                    self._give_back(late)
+                # Not as its turn, which a worker may want meanwhile.
+                self._stopping.wait(LOOK_AGAIN_S)
+
+    def fetch(self) -> None:
+        """Fill the buffer from the queue, after waiting there a little for the first job. One thread at a time."""
+        if self._queue.closed:
+            if not self._is_closed_told:
+                self._is_closed_told = True
                 log.warning("the queue %s was closed: nothing is fetched any more", self._queue.identity)
-                self._stopping.wait()
-                return
+            self._stopping.wait()
+        elif not self._may_fetch():
+            self._stopping.wait(LOOK_AGAIN_S)
+        else:
             try:
                 self._fetch()
             except Exception as error:
-                # Whatever it is: without this thread nothing would ever be taken again, and nobody would be told.
+                # Whatever it is: otherwise nothing would ever be taken again, and nobody would be told.
                 log.error(
                     "no jobs can be fetched; trying again in %g s: %s", PAUSE_S, error, exc_info=unforeseen(error)
                 )
                 self._stopping.wait(PAUSE_S)
 
     def _fetch(self) -> None:
-        buffer = self._buffer
-        buffer.low.clear()
-        room = self._room()
-        if room <= 0 or not self._may_fetch():
-            late = buffer.take_older_than(time.monotonic() - LATE_S)
-            if late:
-                self._give_back(late)
-            # A worker that has to wait sets it.
-            buffer.low.wait(START_WITHIN_S / 5)
-            return
-        leases = self._queue.dequeue_many(min(room, MAX_TAKEN), LOOK_S)
+        leases = self._queue.dequeue_many(min(max(self._room(), 1), MAX_TAKEN), LOOK_S)
         if leases and self._stopping.is_set():
             # The store has not heard of them, and the settler may be gone.
             self._queue.settle(releases=leases)
         elif leases:
             jobs = self._accept(leases)
-            if jobs and not buffer.put(jobs):
+            if jobs and not self._buffer.put(jobs):
                 self._give_back(jobs)
 
     def _room(self) -> int:

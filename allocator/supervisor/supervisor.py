@@ -205,16 +205,19 @@ class Supervisor:
             self._fetcher.stop(SETTLE_S / 2)
             self._give_back(self._buffer.close(), delay_s=0.0)
             self._settler.let_go()
-            for worker in self._workers:
+            # One that still fetches has nothing to do and starts nothing more, whenever the queue's server answers.
+            fetching = self._buffer.fetching
+            workers = [worker for worker in self._workers if worker is not fetching]
+            for worker in workers:
                 worker.wait(left_s(deadline))
             for worker in self._workers:
                 if worker.is_alive() and isinstance(worker, ProcessWorker):
                     worker.kill(release=True)
-            for worker in self._workers:
+            for worker in workers:
                 # A thread that has nothing to do needs but a moment to end.
                 if isinstance(worker, ProcessWorker) or worker.current is None:
                     worker.wait(left_s(last))
-            left = [worker for worker in self._workers if worker.is_alive()]
+            left = [worker for worker in workers if worker.is_alive()]
             for worker in left:
                 held = worker.current
                 if held is not None:
@@ -346,7 +349,7 @@ class Supervisor:
 
     def _take(self) -> Held | None:
         held_up_s = self._settler.wait_for_room()
-        held = self._buffer.take()
+        held = self._buffer.take(self._fetcher.fetch)
         if held is not None:
             held.held_up_s = held_up_s
         return held

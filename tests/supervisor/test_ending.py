@@ -62,7 +62,8 @@ def test_what_a_late_dequeue_brings_goes_back_uncharged(queue: Queue, monkeypatc
     assert asked.wait(BOUND_S)
     supervisor.stop(0.0)
     goes_on.set()
-    supervisor._fetcher.join(BOUND_S)
+    for thread in (supervisor._fetcher, *supervisor._workers):
+        thread.join(BOUND_S)
 
     assert queue.counts() == counts(ready=1)
     lease = dequeue_many(1, 0)[0]
@@ -142,8 +143,6 @@ def test_nothing_is_asked_of_a_queue_that_was_closed(
         until(lambda: "was closed" in caplog.text, "it is told")
         asked: list[object] = []
         monkeypatch.setattr(queue, "dequeue_many", lambda *arguments: asked.append(arguments) or [])
-        # Two rounds of the workers, which wake the fetcher when they have nothing to do.
-        supervisor._buffer.low.set()
 
         assert supervisor.stop()
 
