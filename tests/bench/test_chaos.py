@@ -68,8 +68,7 @@ def test_nothing_is_lost_in_a_hundred_kills(where: str) -> None:
 def test_a_bug_that_was_built_in_is_caught(bug: str) -> None:
     """A control: real workers with one bug each."""
     status, outcome = chaos(
-        *("--backend", "redis", "--jobs", "400", "--kills", "12", "--lease", "1", "--drain", "20"),
-        *("--long-every", "6", "--await-work", "5", "--sabotage", bug),
+        *("--backend", "redis", "--jobs", "400", "--kills", "12", "--lease", "1", "--drain", "20", "--sabotage", bug),
     )
 
     assert status == 0, f"not caught: {outcome}"

@@ -40,14 +40,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--drain", type=float, default=30.0, metavar="S", help="after the faults, a job ends this often (30)"
     )
-    parser.add_argument("--long-every", type=int, default=250, metavar="N", help="one job in N outlasts a lease (250)")
     parser.add_argument(
-        "--await-work", type=float, default=0.0, metavar="S", help="before a fault, wait so long for a running job (0)"
+        "--long-every", type=int, metavar="N", help="one job in N outlasts a lease (250; with --sabotage 6)"
+    )
+    parser.add_argument(
+        "--await-work",
+        type=float,
+        metavar="S",
+        help="before a fault, wait so long for a running job (0; with --sabotage 5)",
     )
     parser.add_argument("--sabotage", choices=sorted(BUGS), help="build a bug in: the run must fail by its name")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep traces, logs and database there")
     parser.add_argument("--json", action="store_true", help="for scripts: JSON on standard output")
     options = parser.parse_args(arguments)
+    # What a bug breaks has to happen: of few faults none may otherwise hit a job that outlasts its lease.
+    provoked = options.sabotage is not None
+    if options.long_every is None:
+        options.long_every = 6 if provoked else 250
+    if options.await_work is None:
+        options.await_work = 5.0 if provoked else 0.0
     for name in ("jobs", "kills", "long_every"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
