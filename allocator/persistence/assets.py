@@ -316,10 +316,10 @@ class Assets:
             return False
         values = {"kind": kind, "type": type, "placed_at": at, "path": path, "rule": rule, "facts": facts_json}
         with self._store._write() as connection:
-            _, job_token = self._job_of(connection, asset_id)
-            if job_token is None or job_token != token:
-                return False
-            return connection.execute(_PLACE, {"asset_id": asset_id, **values}).rowcount == 1
+            if not self._store.has_one_writer:
+                # Locked, and before the asset is: no later attempt begins until this is written.
+                self._job_of(connection, asset_id)
+            return connection.execute(_PLACE, {"asset_id": asset_id, "token": token, **values}).rowcount == 1
 
     def delete(self, asset_id: str) -> Asset | None:
         """
@@ -602,7 +602,10 @@ PLACED = (
 )
 _PLACE = (
     update(assets)
-    .where(assets.c.id == bindparam("asset_id"))
+    .where(
+        assets.c.id == bindparam("asset_id"),
+        exists().where(jobs.c.id == assets.c.job_id, jobs.c.token == bindparam("token")),
+    )
     .values({name: bindparam(name) for name in ("kind", "type", "placed_at", "path", "rule", "facts")})
 )
 _DELETE_ASSET = delete(assets).where(assets.c.id == bindparam("asset_id"))
