@@ -60,6 +60,7 @@ class Library:
     def __init__(self, root: Path, objects: ObjectStore) -> None:
         self.root = Path(root).resolve()
         self._objects = objects
+        self._way = os.path.relpath(objects.root, self.root)
         self._lock = self.root.with_name(f".{self.root.name}.lock")
         self._new = self.root.with_name(f".{self.root.name}.new")
         self._old = self.root.with_name(f".{self.root.name}.old")
@@ -83,7 +84,7 @@ class Library:
             BadPath, BadDigest, LibraryUnavailable: See there.
         """
         parts = _parts(path)
-        self._objects.path(sha256)
+        self._objects.relative(sha256)
         with self._told(), self._shared():
             return self._link(self.root, parts, sha256, asset_id)
 
@@ -131,7 +132,7 @@ class Library:
             self._new.mkdir(mode=0o700)
             try:
                 for path, sha256, asset_id in entries:
-                    self._objects.path(sha256)
+                    self._objects.relative(sha256)
                     used = self._link(self._new, _parts(path), sha256, asset_id)
                     links += 1
                     if used != path:
@@ -184,7 +185,7 @@ class Library:
 
     def _target(self, sha256: str, depth: int) -> str:
         # Seen from the root, which a new tree will have when it is in place.
-        return os.path.join(*[".."] * depth, os.path.relpath(self._objects.path(sha256), self.root))
+        return os.path.join(*[".."] * depth, self._way, self._objects.relative(sha256))
 
     @contextmanager
     def _folder(self, root: Path, parts: list[str], make: bool) -> Iterator[tuple[int, list[str]]]:
@@ -227,10 +228,13 @@ def _enter(fd: int, part: str, make: bool) -> tuple[int, str]:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
     names = [part, shortened(part, MAX_BYTES - 1) + "~"] if make else [part]
     for name in names:
-        if make:
-            with suppress(FileExistsError):
-                os.mkdir(name, mode=0o700, dir_fd=fd)
         try:
+            # Nearly always it is there.
+            with suppress(FileNotFoundError):
+                return os.open(name, flags, dir_fd=fd), name
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(name, mode=0o700, dir_fd=fd)
             return os.open(name, flags, dir_fd=fd), name
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):

@@ -23,13 +23,17 @@ def safe_component(text: str) -> str:
     No separators (they become _), no NUL, control or bidi characters, not "." or "..", in NFC, at most MAX_BYTES in
     UTF-8 with the suffix kept; what is empty then becomes "unnamed".
     """
-    kept = "".join(
-        "_" if character in "/\\" else character
-        for character in text[: 16 * MAX_BYTES]
-        if character not in _BIDI and unicodedata.category(character) not in _DROPPED
-    )
-    # Last, since what was dropped may have kept two characters apart that are one in NFC.
-    kept = unicodedata.normalize("NFC", kept).strip()
+    kept = text[: 16 * MAX_BYTES].replace("/", "_").replace("\\", "_")
+    # Of printable ASCII, which nearly all of them are, nothing is dropped, and all is in NFC.
+    if not (kept.isascii() and kept.isprintable()):
+        kept = "".join(
+            character
+            for character in kept
+            if character not in _BIDI and unicodedata.category(character) not in _DROPPED
+        )
+        # Last, since what was dropped may have kept two characters apart that are one in NFC.
+        kept = unicodedata.normalize("NFC", kept)
+    kept = kept.strip()
     if len(text) > 16 * MAX_BYTES:
         # Its suffix was out of sight.
         kept += safe_suffix(os.path.splitext(text[-16 * MAX_BYTES :])[1])

@@ -128,9 +128,13 @@ class ObjectStore:
         Raises:
             BadDigest: Not 64 lower-case hex digits, so that no path ever leaves the store.
         """
+        return self.root / self.relative(sha256)
+
+    def relative(self, sha256: str) -> str:
+        """As `path`, seen from the root."""
         if not isinstance(sha256, str) or not _DIGEST.fullmatch(sha256):
             raise BadDigest(sha256)
-        return self._objects / sha256[:2] / sha256
+        return f"objects/{sha256[:2]}/{sha256}"
 
     def open(self, sha256: str) -> BinaryIO:
         """
