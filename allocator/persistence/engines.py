@@ -66,25 +66,27 @@ def sqlite_engine(path: Path) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         options = connection.get_execution_options()
-        raw = connection.connection.driver_connection
+        pooled = connection.connection
+        raw = pooled.driver_connection
         assert raw is not None
         if options.get("allocator_synchronous"):
-            raw.execute(f"PRAGMA synchronous = {options['allocator_synchronous']}")
+            _set_once(pooled, "synchronous", options["allocator_synchronous"])
         if options.get("allocator_begin") == BEGIN_WRITING:
-            _begin_writing(raw)
+            _set_once(pooled, "busy_timeout", "0")
+            _when_free(raw, BEGIN_WRITING)
         else:
+            _set_once(pooled, "busy_timeout", f"{BUSY_S * 1000:.0f}")
             raw.execute("BEGIN")
 
     return engine
 
 
-def _begin_writing(connection: sqlite3.Connection) -> None:
-    """Begin as soon as nobody else writes, or raise that the file is busy after BUSY_S."""
-    connection.execute("PRAGMA busy_timeout = 0")
-    try:
-        _when_free(connection, BEGIN_WRITING)
-    finally:
-        connection.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
+def _set_once(pooled: PoolProxiedConnection, pragma: str, value: str) -> None:
+    """Set it, unless it is so: that takes as long as a small statement does."""
+    if pooled.info.get(pragma) != value:
+        assert pooled.driver_connection is not None
+        pooled.driver_connection.execute(f"PRAGMA {pragma} = {value}")
+        pooled.info[pragma] = value
 
 
 def _when_free(connection: sqlite3.Connection, statement: str) -> None:

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from allocator.domain.errors import NewerVersion
 from allocator.persistence import (
@@ -186,6 +186,27 @@ def test_a_store_is_not_used_after_a_fork(place: dict[str, Any]) -> None:
 
     assert "open a store of its own there" in said
     assert count == "0"
+
+
+def test_a_connection_waits_as_each_transaction_asks(tmp_path: Path) -> None:
+    """For the disk where what it commits must last, and for other writers only where SQLite is to wait for them."""
+    found: list[tuple[int, int]] = []
+
+    def look(connection: Connection) -> None:
+        found.append((
+            connection.exec_driver_sql("PRAGMA synchronous").scalar_one(),
+            connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one(),
+        ))  # fmt: skip
+
+    with open_store(f"sqlite:///{tmp_path / 'store.db'}") as store:
+        for durable in (True, False, True, True):
+            with store._write(durable=durable) as connection:
+                look(connection)
+        with store._read() as connection:
+            look(connection)
+
+    full, normal = 2, 1
+    assert found == [(full, 0), (normal, 0), (full, 0), (full, 0), (full, 5000)]
 
 
 def test_a_closed_store_says_so(store: Store, queue: FakeQueue) -> None:
