@@ -1,6 +1,7 @@
 """Worker processes: a thread here for each, which hands it one job at a time and sees it die."""
 
 import logging
+import select
 import signal
 import socket
 import subprocess
@@ -51,6 +52,9 @@ class Child:
                 start_new_session=True,
             )
         self._connection = Connection(ours.detach())
+        # That of the connection makes a selector for every look.
+        self._arrived = select.poll()
+        self._arrived.register(self._connection, select.POLLIN)
         self._decode = msgspec.json.Decoder(Reply).decode
         self._encode = msgspec.json.Encoder().encode
         self.send_raw(self._encode(dict(processors)))
@@ -65,15 +69,17 @@ class Child:
         """The next message, or None after `seconds`. Raises EOFError when the process is gone."""
         deadline = time.monotonic() + seconds
         try:
+            gone = False
             while True:
-                # Asked before, so that what it said last is heard: a process of its own may keep the socket open.
-                gone = self.process.poll() is not None
                 left_s = deadline - time.monotonic()
-                if self._connection.poll(0 if gone else max(0.0, min(LOOK_S, left_s))):
+                if self._arrived.poll(0 if gone else max(0.0, min(LOOK_S, left_s)) * 1000):
                     return self._decode(self._connection.recv_bytes())
                 if gone:
                     raise EOFError
-                if left_s <= LOOK_S:
+                # Then looked at once more, so that what it said last is heard. A process of its own may keep the socket
+                # open.
+                gone = self.process.poll() is not None
+                if left_s <= LOOK_S and not gone:
                     return None
         except OSError as error:
             raise EOFError from error
