@@ -5,6 +5,7 @@ A batch is one definition for both: on SQLite it is run once for each row, insid
 on PostgreSQL all rows go over as one JSON document, which costs the driver a tenth of what arrays do.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import starmap
@@ -31,6 +32,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import Double, Integer, LargeBinary, Text, TypeEngine
 
 from allocator.persistence.judging import Known
@@ -48,6 +50,13 @@ _FLOAT: Double[float] = Double()
 def _word(text: str) -> ColumnElement[str]:
     """A constant of ours, written into the statement rather than sent along with each row."""
     return literal_column(f"'{text}'", Text())
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    """What is below a connection to SQLite; what it does belongs to the same transaction."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 class Batch:
@@ -68,8 +77,8 @@ class Batch:
         # Names of columns are taken, in a statement with parameters.
         keys = [f"given_{name}" for name in kinds]
         statement = build({name: bindparam(f"given_{name}", type_=kind) for name, kind in kinds.items()}, None)
-        # Written out once, so that rows reach the driver as they are: they need no conversion, and passing each value
-        # by name cost as much as the statement itself.
+        # Written out once, so that rows reach the driver as they are: they need no conversion, and what SQLAlchemy does
+        # around a statement takes longer than a few rows do.
         compiled = statement.compile(dialect=sqlite.dialect())
         self._sql = str(compiled)
         self._in_order = itemgetter(*map(keys.index, compiled.positiontup or ()))
@@ -79,7 +88,10 @@ class Batch:
         if not rows:
             return
         if self._from_json is None:
-            connection.exec_driver_sql(self._sql, list(map(self._in_order, rows)))
+            try:
+                _driver(connection).executemany(self._sql, map(self._in_order, rows))
+            except sqlite3.Error as error:
+                raise DBAPIError.instance(self._sql, None, error, sqlite3.Error) from error
         else:
             connection.execute(self._from_json, self._document(rows))
 
@@ -96,6 +108,26 @@ class Batch:
         for at in self._binary:
             rows = [row if row[at] is None else (*row[:at], "\\x" + row[at].hex(), *row[at + 1 :]) for row in rows]
         return rows
+
+
+class Lookup:
+    """A query by ids, whose rows are plain tuples."""
+
+    def __init__(self, dialect: str, query: Select[Any]) -> None:
+        self._query = query
+        # As for batches.
+        self._sql = str(query.compile(dialect=sqlite.dialect())) if dialect == "sqlite" else None
+
+    def rows(self, connection: Connection, ids: dict[str, Any]) -> Iterable[Any]:
+        """
+        What it finds.
+
+        Args:
+            ids: As `Statements.ids` gives them.
+        """
+        if self._sql is None:
+            return connection.execute(self._query, ids)
+        return _driver(connection).execute(self._sql, (ids["ids"],))
 
 
 BEGINNING: Kinds = {
@@ -149,7 +181,7 @@ class Statements:
 
         known = [jobs.c[name] for name in Known._fields]
         # In the order of ids, so that two batches with the same jobs do not each wait for the other.
-        self.look = select(*known).where(self.among).order_by(jobs.c.id).with_for_update()
+        self.look = Lookup(dialect, select(*known).where(self.among).order_by(jobs.c.id).with_for_update())
 
         self.insert = self._batch(
             {

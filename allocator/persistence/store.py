@@ -134,7 +134,8 @@ class Store:
     ) -> dict[str, StoredJob]:
         """Write the rows of those jobs that are not known; returns those that are. Only `chosen` ids can be."""
         known: dict[str, StoredJob] = {}
-        if chosen:
+        # Nearly always none is.
+        if chosen and self._look(connection, chosen):
             known = {row.id: row for row in self._read_jobs(connection, chosen, lock=True)}
         # In the order of ids, as everywhere, so that two who submit the same ones do not wait for each other.
         for chunk in chunks(sorted(row for row in rows if row[0] not in known)):
@@ -551,7 +552,7 @@ class Store:
 
     def _look(self, connection: Connection, ids: Iterable[str]) -> dict[str, Known]:
         """The rows of these ids, locked until the transaction ends."""
-        found = connection.execute(self._statements.look, self._statements.ids(ids))
+        found = self._statements.look.rows(connection, self._statements.ids(ids))
         return {row[0]: Known._make(row) for row in found}
 
     def _read_jobs(self, connection: Connection, ids: Iterable[str], *, lock: bool = False) -> list[StoredJob]:
