@@ -6,9 +6,9 @@ All instants are seconds since the epoch.
 """
 
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple, assert_never
 
 import msgspec
@@ -35,7 +35,6 @@ from sqlalchemy.types import BigInteger, Double
 
 from allocator.domain.errors import AllocatorError
 from allocator.domain.job import Job, prepare
-from allocator.persistence.grouping import Grouping
 from allocator.persistence.records import Dispatcher, StoredJob
 from allocator.persistence.rows import MAX_CHUNK_ROWS, new_row
 from allocator.persistence.statements import Batch, Kinds, Statement
@@ -119,21 +118,6 @@ class Asset(msgspec.Struct, kw_only=True):
     attempts: int | None = 0
 
 
-class _Arriving(NamedTuple):
-    """An upload with the rows of its assets and jobs."""
-
-    upload: Upload
-    assets: list[tuple[Any, ...]]
-    jobs: list[tuple[Any, ...]]
-
-
-class _Arrived(NamedTuple):
-    """The upload that was there in its place, if one was, and the jobs that were known."""
-
-    earlier: Upload | None
-    known: dict[str, StoredJob]
-
-
 class Standing(NamedTuple):
     """
     How an upload stands.
@@ -199,10 +183,6 @@ class Assets:
         # A part of the store that has a module of its own: it works inside the store's transactions.
         self._store = store
         self._statements = _statements_for(store.engine.dialect.name)
-        # Where several can write at once, the database itself has their commits share the disk.
-        self._accept_one: Callable[[_Arriving], _Arrived] = (
-            Grouping(self._accept_all) if store.has_one_writer else self._accept_alone
-        )
 
     # Accept, place, delete
 
@@ -235,7 +215,7 @@ class Assets:
         now = (queue.clock or store._clock).now()
         asset_rows = [_new_row(asset) for asset in brought]
         job_rows = [new_row(queue.identity, job, record, now, now + job.delay) for job, record in fresh.values()]
-        earlier, known = self._accept_one(_Arriving(upload, asset_rows, job_rows))
+        earlier, known = store._together(partial(self._write_new, upload, asset_rows, job_rows), durable=True)
         if earlier is None:
             store._enqueue_new(queue, fresh, known, now)
             return upload
@@ -244,20 +224,20 @@ class Assets:
         self._enqueue_again(queue, earlier.id, now)
         return earlier
 
-    def _accept_alone(self, one: _Arriving) -> _Arrived:
-        return self._accept_all([one])[0]
-
-    def _accept_all(self, group: Sequence[_Arriving]) -> list[_Arrived]:
-        """Write those that are new, in one transaction; of the others, give what was there before."""
-        with self._store._write(durable=True) as connection:
-            earlier = [self._write_upload(connection, one.upload) for one in group]
-            new = [one for one, found in zip(group, earlier, strict=True) if found is None]
-            asset_rows = [row for one in new for row in one.assets]
-            for start in range(0, len(asset_rows), MAX_CHUNK_ROWS):
-                self._statements.insert_assets.run(connection, asset_rows[start : start + MAX_CHUNK_ROWS])
-            job_rows = [row for one in new for row in one.jobs]
-            known = self._store._write_new(connection, job_rows, [row[0] for row in job_rows])
-        return [_Arrived(found, known) for found in earlier]
+    def _write_new(
+        self,
+        upload: Upload,
+        asset_rows: Sequence[tuple[Any, ...]],
+        job_rows: Sequence[tuple[Any, ...]],
+        connection: Connection,
+    ) -> tuple[Upload | None, dict[str, StoredJob]]:
+        """Write it all; or give the upload that was there before it. Gives also the jobs that were known."""
+        earlier = self._write_upload(connection, upload)
+        if earlier is not None:
+            return earlier, {}
+        for start in range(0, len(asset_rows), MAX_CHUNK_ROWS):
+            self._statements.insert_assets.run(connection, asset_rows[start : start + MAX_CHUNK_ROWS])
+        return None, self._store._write_new(connection, job_rows, [row[0] for row in job_rows])
 
     def _write_upload(self, connection: Connection, upload: Upload) -> Upload | None:
         """Write it; or give the one that was there before it, with its key or its id."""

@@ -1,19 +1,20 @@
 """
 The store: what is known of every job, and the only way to change it.
 
-Each call is one transaction, `settle` at times two. Attempts are fenced by the tokens of their leases: what comes late
-changes nothing. Every method may raise StoreUnavailable, and may then be called again.
+Each call is one transaction or a part of one, `settle` at times two. Attempts are fenced by the tokens of their
+leases: what comes late changes nothing. Every method may raise StoreUnavailable, and may then be called again.
 """
 
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from msgspec.json import encode
 from msgspec.structs import replace
@@ -26,6 +27,7 @@ from allocator.domain.lease import Lease
 from allocator.persistence.engines import READ, WRITE, WRITE_DURABLY
 from allocator.persistence.errors import StoreClosed, StoreForked, StoreUnavailable
 from allocator.persistence.failures import told
+from allocator.persistence.grouping import Grouping
 from allocator.persistence.judging import ATTEMPT_OUTCOMES, Known, Verdict, judge, newest_of_each
 from allocator.persistence.locking import FileLock, ServerLock, StoreLock
 from allocator.persistence.pages import beyond, nth_newest, oldest, page_of
@@ -50,6 +52,16 @@ from allocator.persistence.tables import attempts, identity, jobs
 
 RETAIN_BATCH = 500
 """Jobs deleted in one transaction, so that nobody waits long for it."""
+
+
+Done = TypeVar("Done")
+
+
+class _Part(NamedTuple):
+    """Of a transaction that several share; `durable`: its commit waits for the disk."""
+
+    write: Callable[[Connection], Any]
+    durable: bool
 
 
 class Store:
@@ -85,6 +97,8 @@ class Store:
         self._durable_writer = engine.execution_options(**WRITE_DURABLY)
         # SQLite's writers wait for each other by sleeping; those of one process had better queue.
         self._writing = threading.Lock() if path is not None else nullcontext()
+        # Where several can write at once, the database itself has their commits share the disk.
+        self._grouping = Grouping(self._write_all) if path is not None else None
 
     @property
     def has_one_writer(self) -> bool:
@@ -171,7 +185,9 @@ class Store:
             begun.runnable.extend(lease for lease in newest if lease.token in usual)
             judged = [lease for lease in newest if lease.token not in usual]
         if judged:
-            self._begin_judged(judged, begun, queue)
+            found = self._together(partial(self._begin_judged, judged, queue.identity))
+            for leases_so_far, more in zip(begun, found, strict=True):
+                leases_so_far.extend(more)
             order = {lease.token: place for place, lease in enumerate(newest)}
             begun.runnable.sort(key=lambda lease: order[lease.token])
         return begun
@@ -181,45 +197,46 @@ class Store:
         with self._write_at_once() as connection:
             return statement.scalars(connection, sorted(map(beginning_row, leases), key=_BY_ID))
 
-    def _begin_judged(self, leases: list[Lease], begun: Begun, queue: Dispatcher) -> None:
-        """Begin after a look at each job, and add what became of it."""
+    def _begin_judged(self, leases: list[Lease], queue: str, connection: Connection) -> Begun:
+        """Begin after a look at each job; gives what became of it."""
+        begun = Begun([], [], [], [], [])
         to_begin: list[tuple[Any, ...]] = []
         lost: list[tuple[Any, ...]] = []
         revived: list[str] = []
         cancelled: list[tuple[Any, ...]] = []
-        with self._write() as connection:
-            known = self._look(connection, [lease.job.id for lease in leases])
-            if strangers := [lease for lease in leases if lease.job.id not in known]:
-                self._take_in(connection, strangers, queue.identity)
-                known |= self._look(connection, [lease.job.id for lease in strangers])
-            for lease in leases:
-                row = known[lease.job.id]
-                match judge(row, lease):
-                    case Verdict.RUN:
-                        begun.runnable.append(lease)
-                        if row.token == lease.token:
-                            continue
-                        if row.state == JobState.DEAD:
-                            revived.append(row.id)
-                        to_begin.append(beginning_row(lease))
-                        lost += lost_attempt(row, lease.leased_at)
-                    case Verdict.FINISHED:
-                        begun.finished.append(lease)
-                    case Verdict.CANCELLED:
-                        begun.cancelled.append(lease)
-                    case Verdict.CANCEL:
-                        begun.cancelled.append(lease)
-                        cancelled.append((row.id, "cancelled", lease.leased_at, None, None))
-                        lost += lost_attempt(row, lease.leased_at)
-                    case Verdict.DEAD:
-                        begun.dead.append(lease)
-                    case Verdict.LOST:
-                        begun.lost.append(lease)
-            if revived:
-                connection.execute(self._statements.revive, self._statements.ids(revived))
-            self._statements.add_attempts.run(connection, lost)
-            self._statements.end.run(connection, cancelled)
-            self._statements.begin.run(connection, to_begin)
+        known = self._look(connection, [lease.job.id for lease in leases])
+        if strangers := [lease for lease in leases if lease.job.id not in known]:
+            self._take_in(connection, strangers, queue)
+            known |= self._look(connection, [lease.job.id for lease in strangers])
+        for lease in leases:
+            row = known[lease.job.id]
+            match judge(row, lease):
+                case Verdict.RUN:
+                    begun.runnable.append(lease)
+                    if row.token == lease.token:
+                        continue
+                    if row.state == JobState.DEAD:
+                        revived.append(row.id)
+                    to_begin.append(beginning_row(lease))
+                    lost += lost_attempt(row, lease.leased_at)
+                case Verdict.FINISHED:
+                    begun.finished.append(lease)
+                case Verdict.CANCELLED:
+                    begun.cancelled.append(lease)
+                case Verdict.CANCEL:
+                    begun.cancelled.append(lease)
+                    cancelled.append((row.id, "cancelled", lease.leased_at, None, None))
+                    lost += lost_attempt(row, lease.leased_at)
+                case Verdict.DEAD:
+                    begun.dead.append(lease)
+                case Verdict.LOST:
+                    begun.lost.append(lease)
+        if revived:
+            connection.execute(self._statements.revive, self._statements.ids(revived))
+        self._statements.add_attempts.run(connection, lost)
+        self._statements.end.run(connection, cancelled)
+        self._statements.begin.run(connection, to_begin)
+        return begun
 
     def progress(self, updates: Iterable[Progress]) -> None:
         """Write how far attempts are; those whose token is not the job's any more change nothing."""
@@ -242,7 +259,7 @@ class Store:
         listed = list(endings)
         if listed and self._statements.settle_usual is not None:
             listed = self._settle_usual(listed, self._statements.settle_usual)
-        return self._settle_judged(listed) if listed else []
+        return self._together(partial(self._settle_judged, listed)) if listed else []
 
     def _settle_usual(self, endings: list[Ending], statement: Batch) -> list[Ending]:
         """Settle in one round trip what needs no look before; gives the rest."""
@@ -254,27 +271,26 @@ class Store:
             ending for ending in endings if ending.lease.token not in settled or first[ending.lease.token] is not ending
         ]
 
-    def _settle_judged(self, endings: list[Ending]) -> list[Ending]:
+    def _settle_judged(self, endings: list[Ending], connection: Connection) -> list[Ending]:
         """Settle after a look at each job; gives those that were fenced out."""
         fenced: list[Ending] = []
         settled: list[tuple[Any, ...]] = []
         ended: list[tuple[Any, ...]] = []
-        with self._write() as connection:
-            known = self._look(connection, {ending.lease.job.id for ending in endings})
-            for ending in endings:
-                lease = ending.lease
-                row = known.get(lease.job.id)
-                if row is None or row.token != lease.token:
-                    fenced.append(ending)
-                    continue
-                settled_row, attempt_row = ending_rows(row, ending)
-                settled.append(settled_row)
-                ended.append(attempt_row)
-                # A second ending of the same lease in this list finds it settled.
-                known[row.id] = row._replace(token=None)
-            self._statements.settle.run(connection, settled)
-            self._statements.add_attempts.run(connection, ended)
-            return self._never_recorded(connection, fenced) if fenced else fenced
+        known = self._look(connection, {ending.lease.job.id for ending in endings})
+        for ending in endings:
+            lease = ending.lease
+            row = known.get(lease.job.id)
+            if row is None or row.token != lease.token:
+                fenced.append(ending)
+                continue
+            settled_row, attempt_row = ending_rows(row, ending)
+            settled.append(settled_row)
+            ended.append(attempt_row)
+            # A second ending of the same lease in this list finds it settled.
+            known[row.id] = row._replace(token=None)
+        self._statements.settle.run(connection, settled)
+        self._statements.add_attempts.run(connection, ended)
+        return self._never_recorded(connection, fenced) if fenced else fenced
 
     # Look
 
@@ -542,6 +558,23 @@ class Store:
         writer = self._durable_writer if durable else self._writer
         with told(self.where), self._writing, writer.connect() as connection, connection.begin():
             yield connection
+
+    def _together(self, write: Callable[[Connection], Done], *, durable: bool = False) -> Done:
+        """
+        What `write` gives, which is done in a transaction: on SQLite in one with what others bring meanwhile.
+
+        Where that fails it is done again, in one of its own.
+        """
+        self._check()
+        if self._grouping is not None:
+            done: Done = self._grouping(_Part(write, durable))
+            return done
+        with self._write(durable=durable) as connection:
+            return write(connection)
+
+    def _write_all(self, parts: Sequence["_Part"]) -> list[Any]:
+        with self._write(durable=any(part.durable for part in parts)) as connection:
+            return [part.write(connection) for part in parts]
 
     @contextmanager
     def _write_at_once(self) -> Iterator[Connection]:

@@ -1,7 +1,8 @@
-"""Uploads that come at about the same time: accepted together, and each with an answer of its own."""
+"""What comes at about the same time: written together, and each with an answer of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy import event, exc
 from allocator.persistence import Assets, KeyReused, Store, Upload, open_store
 from allocator.persistence.grouping import Grouping
 from tests.faults.running import until
-from tests.persistence.builders import FakeQueue
+from tests.persistence.builders import FakeQueue, a_job, a_lease, an_ending, running, state_of
 from tests.persistence.test_assets import Sent, accepted
 
 
@@ -22,18 +23,23 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def accept_together(store: Store, queue: FakeQueue, *sent: Sent) -> list[Future[Upload]]:
+def together(store: Store, *calls: Callable[[], Any]) -> list[Future[Any]]:
     """What became of each; the first one waits for the database, and all others for the first one's commit."""
-    assets = Assets(store)
-    grouping = assets._accept_one
+    grouping = store._grouping
     assert isinstance(grouping, Grouping)
-    with ThreadPoolExecutor(len(sent)) as pool:
+    with ThreadPoolExecutor(len(calls)) as pool:
         found = []
         with store._write():
-            for number, one in enumerate(sent):
-                found.append(pool.submit(assets.accept, queue, one.upload, one.assets, one.jobs))
+            for number, call in enumerate(calls):
+                found.append(pool.submit(call))
                 until(lambda number=number: grouping._turn.locked() and len(grouping._waiting) == number, "it waits")
     return found
+
+
+def accept_together(store: Store, queue: FakeQueue, *sent: Sent) -> list[Future[Upload]]:
+    """As `together`, of uploads."""
+    assets = Assets(store)
+    return together(store, *(partial(assets.accept, queue, one.upload, one.assets, one.jobs) for one in sent))
 
 
 def test_what_waits_for_one_commit_shares_the_next(store: Store, queue: FakeQueue) -> None:
@@ -49,6 +55,30 @@ def test_what_waits_for_one_commit_shares_the_next(store: Store, queue: FakeQueu
     assert answers == [one.upload for one in sent]
     assert {asset.name for asset in Assets(store).find()} == {f"{number}.txt" for number in range(5)}
     assert {job.id for job in queue.enqueued} == {job.id for one in sent for job in one.jobs}
+
+
+def test_attempts_begin_and_end_beside_uploads(store: Store, queue: FakeQueue) -> None:
+    """In one commit, which waits for the disk since an upload is among them."""
+    commits: list[Any] = []
+    ended, new = running(store, queue), a_lease(a_job())
+    stranger = an_ending(a_lease(a_job()))
+    before, sent = Sent(), Sent()
+    event.listen(store.engine, "commit", commits.append)
+
+    _, begun, fenced, _ = together(
+        store,
+        partial(Assets(store).accept, queue, before.upload, before.assets, before.jobs),
+        partial(store.begin, [new], queue),
+        partial(store.settle, [an_ending(ended), stranger]),
+        partial(Assets(store).accept, queue, sent.upload, sent.assets, sent.jobs),
+    )
+
+    assert len(commits) == 3
+    assert commits[-1].get_execution_options()["allocator_synchronous"] == "FULL"
+    assert begun.result().runnable == [new]
+    assert fenced.result() == [stranger]
+    assert [state_of(store, lease.job.id) for lease in (ended, new)] == ["done", "processing"]
+    assert Assets(store).upload(sent.upload.id) == sent.upload
 
 
 def test_a_key_twice_in_one_group(store: Store, queue: FakeQueue) -> None:
