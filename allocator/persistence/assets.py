@@ -37,7 +37,7 @@ from allocator.domain.errors import AllocatorError
 from allocator.domain.job import Job, prepare
 from allocator.persistence.records import Dispatcher, StoredJob
 from allocator.persistence.rows import MAX_CHUNK_ROWS, new_row
-from allocator.persistence.statements import Batch, Kinds, Statement
+from allocator.persistence.statements import Batch, Kinds, Lookup, Statement
 from allocator.persistence.states import UNFINISHED, JobState
 from allocator.persistence.store import Store
 from allocator.persistence.tables import assets, jobs, uploads
@@ -315,10 +315,10 @@ class Assets:
         # Durable, for what the caller removes next does not come back with a transaction that was forgotten.
         with self._store._write(durable=True) as connection:
             state, _ = self._job_of(connection, asset_id)
-            row = connection.execute(_ONE_ASSET, {"asset_id": asset_id}).one_or_none()
-            if row is None:
+            rows = self._statements.one_asset.rows(connection, {"asset_id": asset_id})
+            if not rows:
                 return None
-            asset = _asset(row)
+            asset = _asset(rows[0])
             if state in UNFINISHED:
                 raise AssetBusy(asset_id, asset.job_id, state)
             if connection.execute(_DELETE_ASSET, {"asset_id": asset_id}).rowcount == 0:
@@ -387,9 +387,9 @@ class Assets:
         """An asset; None if there is none."""
         if not _is_storable(asset_id):
             return None
-        with self._store._read() as connection:
-            row = connection.execute(_ONE_ASSET, {"asset_id": asset_id}).one_or_none()
-        return None if row is None else _asset(row)
+        with self._store._read_at_once() as connection:
+            rows = self._statements.one_asset.rows(connection, {"asset_id": asset_id})
+        return _asset(rows[0]) if rows else None
 
     def shown_at(self, path: str, sha256: str) -> str | None:
         """The id of an asset that was placed at this path in the library with these bytes; None if there is none."""
@@ -545,6 +545,7 @@ _ROW = [
     jobs.c.attempt.label("attempts"),
     jobs.c.state.label("job_state"),
 ]
+_ROW_NAMES = [column.name for column in _ROW]
 _UPLOAD = [uploads.c[name] for name in Upload.__struct_fields__]
 
 _UPLOAD_BY_ID = select(*_UPLOAD).where(uploads.c.id == bindparam("id"))
@@ -629,6 +630,7 @@ class _Statements:
                 else postgresql.insert(assets).from_select(list(given), rows)
             ),
         )
+        self.one_asset = Lookup(dialect, _ONE_ASSET)
         # One look into the index for each hash, however many assets have it.
         wanted: ColumnElement[str]
         if is_postgres:
@@ -656,7 +658,7 @@ def _new_row(asset: Asset) -> tuple[Any, ...]:
 
 
 def _asset(row: Any) -> Asset:
-    values = dict(row._mapping)
+    values = dict(zip(_ROW_NAMES, row, strict=True))
     job_state = values.pop("job_state")
     asset = Asset(**values)
     asset.state = AssetState(asset.state)

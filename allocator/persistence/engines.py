@@ -75,10 +75,15 @@ def sqlite_engine(path: Path) -> Engine:
             _set_once(pooled, "busy_timeout", "0")
             _when_free(raw, BEGIN_WRITING)
         else:
-            _set_once(pooled, "busy_timeout", f"{BUSY_S * 1000:.0f}")
+            wait_for_writers(pooled)
             raw.execute("BEGIN")
 
     return engine
+
+
+def wait_for_writers(pooled: PoolProxiedConnection) -> None:
+    """Have SQLite itself wait for others, for BUSY_S at most."""
+    _set_once(pooled, "busy_timeout", f"{BUSY_S * 1000:.0f}")
 
 
 def _set_once(pooled: PoolProxiedConnection, pragma: str, value: str) -> None:

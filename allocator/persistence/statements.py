@@ -111,23 +111,22 @@ class Batch:
 
 
 class Lookup:
-    """A query by ids, whose rows are plain tuples."""
+    """A query whose rows are plain tuples; on SQLite, of columns that need no conversion."""
 
     def __init__(self, dialect: str, query: Select[Any]) -> None:
         self._query = query
-        # As for batches.
-        self._sql = str(query.compile(dialect=sqlite.dialect())) if dialect == "sqlite" else None
+        self._sql: str | None = None
+        if dialect == "sqlite":
+            # As for batches.
+            compiled = query.compile(dialect=sqlite.dialect())
+            self._sql = str(compiled)
+            self._names = compiled.positiontup or ()
 
-    def rows(self, connection: Connection, ids: dict[str, Any]) -> Iterable[Any]:
-        """
-        What it finds.
-
-        Args:
-            ids: As `Statements.ids` gives them.
-        """
+    def rows(self, connection: Connection, given: dict[str, Any]) -> Sequence[Any]:
+        """All that it finds."""
         if self._sql is None:
-            return connection.execute(self._query, ids)
-        return _driver(connection).execute(self._sql, (ids["ids"],))
+            return connection.execute(self._query, given).all()
+        return _driver(connection).execute(self._sql, [given[name] for name in self._names]).fetchall()
 
 
 BEGINNING: Kinds = {

@@ -24,7 +24,7 @@ from allocator.domain.clock import Clock, SystemClock
 from allocator.domain.deadletter import LEASE_EXPIRED
 from allocator.domain.job import Job, prepare
 from allocator.domain.lease import Lease
-from allocator.persistence.engines import READ, WRITE, WRITE_DURABLY
+from allocator.persistence.engines import READ, WRITE, WRITE_DURABLY, wait_for_writers
 from allocator.persistence.errors import StoreClosed, StoreForked, StoreUnavailable
 from allocator.persistence.failures import told
 from allocator.persistence.grouping import Grouping
@@ -550,6 +550,15 @@ class Store:
     def _read(self) -> Iterator[Connection]:
         self._check()
         with told(self.where), self._reader.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def _read_at_once(self) -> Iterator[Connection]:
+        """For a single `Lookup`, which needs no transaction around it: saves what beginning and ending one takes."""
+        self._check()
+        with told(self.where), (self.engine if self.has_one_writer else self._single).connect() as connection:
+            if self.has_one_writer:
+                wait_for_writers(connection.connection)
             yield connection
 
     @contextmanager
