@@ -155,20 +155,32 @@ def answer_to(connection: socket.socket) -> tuple[int, bytes]:
     return response.status, response.read()
 
 
-@pytest.mark.parametrize("requests_before", [0, 1])
-def test_a_client_whose_headers_trickle_is_let_go(narrow: ApiServer, requests_before: int) -> None:
-    """On a new connection, and on one that has had an answer; it is told so, and others are served meanwhile."""
-    with socket.create_connection(("127.0.0.1", narrow.port)) as connection:
+def answer_to_a_trickle(server: ApiServer, requests_before: int) -> tuple[int, bytes]:
+    """What is said to headers that come byte by byte, after which the connection goes. Others are served meanwhile."""
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
         for _ in range(requests_before):
             connection.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert answer_to(connection)[0] == 200
         connection.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
         while not select.select([connection], [], [], 0.05)[0]:
             connection.sendall(b"x")
-            assert narrow.client.get("/live").status_code == 200
-
-        assert answer_to(connection) == (400, b"no headers within 0.5 s")
+            assert server.client.get("/live").status_code == 200
+        answer = answer_to(connection)
         assert connection.recv(1) == b""
+        return answer
+
+
+@pytest.mark.parametrize("requests_before", [0, 1])
+def test_a_client_whose_headers_trickle_is_let_go(narrow: ApiServer, requests_before: int) -> None:
+    """On a new connection, and on one that has had an answer; it is told so."""
+    answer = None
+    for _ in range(5):
+        # A byte that crosses the answer has the client's kernel throw the answer away.
+        with suppress(ConnectionError):
+            answer = answer_to_a_trickle(narrow, requests_before)
+            break
+
+    assert answer == (400, b"no headers within 0.5 s")
 
 
 def test_a_client_that_trickles_after_it_was_refused_is_let_go(narrow: ApiServer) -> None:
