@@ -72,10 +72,13 @@ class Fetcher(threading.Thread):
     def run(self) -> None:
         buffer = self._buffer
         while buffer.begin_fetching():
+            has_room = False
             try:
                 has_room = self._room() > 0 and self._may_fetch()
                 if has_room:
-                    self.fetch()
+                    self._fetch()
+            except Exception as error:
+                self._pause(error)
             finally:
                 buffer.end_fetching()
             if not has_room:
@@ -87,24 +90,26 @@ class Fetcher(threading.Thread):
 
     def fetch(self) -> None:
         """Fill the buffer from the queue, after waiting there a little for the first job. One thread at a time."""
+        try:
+            if self._may_fetch():
+                self._fetch()
+            else:
+                self._stopping.wait(LOOK_AGAIN_S)
+        except Exception as error:
+            self._pause(error)
+
+    def _pause(self, error: Exception) -> None:
+        # Whatever it is: otherwise nothing would ever be taken again, and nobody would be told.
+        log.error("no jobs can be fetched; trying again in %g s: %s", PAUSE_S, error, exc_info=unforeseen(error))
+        self._stopping.wait(PAUSE_S)
+
+    def _fetch(self) -> None:
         if self._queue.closed:
             if not self._is_closed_told:
                 self._is_closed_told = True
                 log.warning("the queue %s was closed: nothing is fetched any more", self._queue.identity)
             self._stopping.wait()
-        elif not self._may_fetch():
-            self._stopping.wait(LOOK_AGAIN_S)
-        else:
-            try:
-                self._fetch()
-            except Exception as error:
-                # Whatever it is: otherwise nothing would ever be taken again, and nobody would be told.
-                log.error(
-                    "no jobs can be fetched; trying again in %g s: %s", PAUSE_S, error, exc_info=unforeseen(error)
-                )
-                self._stopping.wait(PAUSE_S)
-
-    def _fetch(self) -> None:
+            return
         leases = self._queue.dequeue_many(min(max(self._room(), 1), MAX_TAKEN), LOOK_S)
         if leases and self._stopping.is_set():
             # The store has not heard of them, and the settler may be gone.
