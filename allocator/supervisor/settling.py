@@ -154,9 +154,14 @@ class Settler(threading.Thread):
 
     def _wait_for(self, count: int, timeout_s: float | None = None) -> None:
         """Until so many are pending, a stop is asked for, or so long has passed; with the lock."""
-        self._wanted = count
-        # What is put from here on finds what is wanted; what was put before is counted.
-        self._filled.wait_for(lambda: len(self._pending) >= count or self._stopping, timeout_s)
+
+        def are_there() -> bool:
+            # Said again at each look: who puts takes it back as it wakes this thread, and may come so late with that
+            # that there is nothing any more. What is put from here on finds it; what was put before is counted.
+            self._wanted = count
+            return len(self._pending) >= count or self._stopping
+
+        self._filled.wait_for(are_there, timeout_s)
         self._wanted = sys.maxsize
 
     def _judge(self, ending: Ending) -> None:

@@ -13,7 +13,11 @@ from allocator.persistence import open_store
 from allocator.queue.base import MAX_TAKEN
 from allocator.supervisor import Context, Supervisor
 from allocator.supervisor.buffer import Buffer
+from allocator.supervisor.ending import Ending
+from allocator.supervisor.events import Listeners
 from allocator.supervisor.fetching import Fetcher
+from allocator.supervisor.held import Held
+from allocator.supervisor.settling import Settler
 from allocator.supervisor.stats import Tally
 from tests.contract.builders import BOUND_S, counts, some_jobs
 from tests.faults.running import until
@@ -133,3 +137,50 @@ def test_workers_that_wait_for_the_settler_end_at_a_stop(queue: Queue, monkeypat
     assert supervisor.stop(grace=0.0)
 
     assert GROUP <= len(ran) <= GROUP + WORKERS
+
+
+class KeptFrom(threading.Condition):
+    """One that a thread of this name cannot take until it is let go."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self.reached, self.let_go = threading.Event(), threading.Event()
+
+    def __enter__(self) -> bool:
+        if threading.current_thread().name == self._name:
+            self.reached.set()
+            assert self.let_go.wait(BOUND_S)
+        return super().__enter__()
+
+    def is_waited_for(self) -> bool:
+        """Whether some thread sleeps until it is notified."""
+        return bool(self._waiters)  # type: ignore[attr-defined]
+
+
+def test_who_comes_late_to_wake_the_settler_does_not_leave_it_asleep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a worker put was settled with another's before that worker came to say so; then a third one ends."""
+    queue = open_queue("memory://test-late")
+    queue.enqueue_many(some_jobs(3))
+    first, second, third = (Ending(Held(lease, BOUND_S, 0.0), "done") for lease in queue.dequeue_many(3))
+    settler = Settler(queue, None, Tally(), Listeners([]), {}, lambda jobs: None)
+    filled = KeptFrom("late")
+    monkeypatch.setattr(settler, "_filled", filled)
+    settler.start()
+    until(filled.is_waited_for, "it sleeps")
+    late = threading.Thread(target=settler.put, args=[first], name="late")
+
+    late.start()
+    assert filled.reached.wait(BOUND_S)
+    settler.put(second)
+    until(lambda: queue.counts()["done"] == 2, "it settles both")
+    until(filled.is_waited_for, "it sleeps again")
+    filled.let_go.set()
+    late.join(BOUND_S)
+    until(filled.is_waited_for, "it looked, and sleeps again")
+    settler.put(third)
+
+    until(lambda: queue.counts()["done"] == 3, "it settles the third", BOUND_S)
+    settler.stop(BOUND_S)
