@@ -32,7 +32,7 @@ from sqlalchemy import (
     text,
 )
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision that these tables are at."""
 
 # Bytes, not words: the order of SQLite and of Python, and the fastest to compare.
