@@ -1,9 +1,9 @@
 """
 The object store: files by the SHA-256 of their bytes, each stored once.
 
-root/objects/ab/<64 hex digits>   whole files, never changed, mode 0444
+root/objects/ab/<64 hex digits>   whole files, never changed, mode 0444 less the umask
 root/incoming/<uuid>              files that are being written; each locked by its writer
-root/lock                         flock: shared to commit, exclusive to check and unlink
+root/lock                         flock: shared to touch or replace what is there, exclusive to check and unlink
 
 A file appears under objects/ by one rename, after its bytes are on the disk: whatever is there is whole. A commit of
 bytes that are there already touches them, so that a sweep, which spares what is young, leaves them to whoever records
@@ -17,7 +17,6 @@ import re
 import stat
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,12 +25,16 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from allocator.domain.errors import AllocatorError
+from allocator.domain.ids import new_id
 from allocator.ingest.errors import BadDigest, ObjectMissing, ObjectStoreUnavailable, TooLarge, store_error
 from allocator.ingest.identify import HEAD_BYTES
 from allocator.ingest.locks import locked
 
 MIN_AGE_S = 3600.0
 """How long after a commit its bytes are spared although nothing refers to them: the record may be on its way."""
+
+FRESH_S = 1.0
+"""What was written to within this time need not be touched to look young."""
 
 READ_BYTES = 1024 * 1024
 SWEEP_BATCH = 500
@@ -229,6 +232,10 @@ class ObjectStore:
     def keep(self, sha256: str) -> None:
         """Have sweeps spare the object as if it had been committed now; raises as `open` does."""
         path = self.path(sha256)
+        with self._told(sha256):
+            # The clock of the file system may be a tick behind this one.
+            if abs(time.time() - path.stat().st_mtime) < FRESH_S:
+                return
         with self._told(), locked(self._lock, fcntl.LOCK_SH), self._told(sha256):
             os.utime(path)
 
@@ -359,12 +366,13 @@ class Incoming:
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
         self._failed = False
+        self._written_at = time.monotonic()
         self.head = bytearray()
         self.size_bytes = 0
-        self.path = store._incoming / str(uuid.uuid4())
+        self.path = store._incoming / new_id()
         self._fd: int | None = None
         with store._told():
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
             # A sweep tells by this lock that the writer still lives, however slow it is.
             fcntl.flock(self._fd, fcntl.LOCK_EX)
 
@@ -387,6 +395,7 @@ class Incoming:
             rest = view
             while rest:
                 rest = rest[os.write(fd, rest) :]
+            self._written_at = time.monotonic()
         except BaseException as error:
             self._failed = True
             if isinstance(error, OSError):
@@ -412,21 +421,17 @@ class Incoming:
         # Whatever fails from here on, these bytes must not be written to or committed a second time.
         self._failed = True
         with store._told():
-            synced = not self._present(target)
-            if synced:
-                os.fchmod(fd, 0o444)
-                _sync(fd)
-            with locked(store._lock, fcntl.LOCK_SH):
-                is_new = not self._present(target)
-                if is_new:
-                    if not synced:
-                        os.fchmod(fd, 0o444)
-                        _sync(fd)
-                    # Writing may have taken longer than a sweep spares.
-                    os.utime(fd)
-                    _rename(self.path, target)
-                else:
-                    os.utime(target)
+            is_new = not os.path.lexists(target)
+            if is_new:
+                # A sweep unlinks only what it found, and finds this young.
+                self._put(fd, target)
+            else:
+                with locked(store._lock, fcntl.LOCK_SH):
+                    is_new = not self._present(target)
+                    if is_new:
+                        self._put(fd, target)
+                    else:
+                        os.utime(target)
             # Also when the file was there: whoever renamed it may not have come as far as this.
             _sync_folder(target.parent)
         self._give_up(remove=not is_new)
@@ -439,6 +444,13 @@ class Incoming:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._give_up(remove=True)
+
+    def _put(self, fd: int, target: Path) -> None:
+        _sync(fd)
+        # Writing may have taken longer than a sweep spares.
+        if time.monotonic() - self._written_at > FRESH_S:
+            os.utime(fd)
+        _rename(self.path, target)
 
     def _present(self, target: Path) -> bool:
         """Whether these bytes are there; a file of another size is damaged, and is replaced by this one."""
