@@ -31,13 +31,13 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.types import BigInteger, Double
+from sqlalchemy.types import BigInteger, Double, LargeBinary
 
 from allocator.domain.errors import AllocatorError
 from allocator.domain.job import Job, prepare
 from allocator.persistence.records import Dispatcher, StoredJob
 from allocator.persistence.rows import MAX_CHUNK_ROWS, new_row
-from allocator.persistence.statements import Batch, Kinds, Lookup, Statement
+from allocator.persistence.statements import Batch, Kinds, Lookup
 from allocator.persistence.states import UNFINISHED, JobState
 from allocator.persistence.store import Store
 from allocator.persistence.tables import assets, jobs, uploads
@@ -242,7 +242,7 @@ class Assets:
     def _write_upload(self, connection: Connection, upload: Upload) -> Upload | None:
         """Write it; or give the one that was there before it, with its key or its id."""
         # Who comes second waits here for the first one's commit, and then sees it.
-        while connection.execute(self._statements.insert_upload, msgspec.structs.asdict(upload)).rowcount == 0:
+        while self._statements.insert_uploads.run(connection, [msgspec.structs.astuple(upload)]) == 0:
             found = None
             if upload.key is not None:
                 by_key = {"owner": upload.owner, "key": upload.key}
@@ -294,12 +294,12 @@ class Assets:
         _check_texts(path=path, rule=rule)
         if not _is_storable(asset_id):
             return False
-        values = {"kind": kind, "type": type, "placed_at": at, "path": path, "rule": rule, "facts": facts_json}
+        row = (asset_id, token, kind, type, at, path, rule, facts_json)
         with self._store._write() as connection:
             if not self._store.has_one_writer:
                 # Locked, and before the asset is: no later attempt begins until this is written.
                 self._job_of(connection, asset_id)
-            return connection.execute(_PLACE, {"asset_id": asset_id, "token": token, **values}).rowcount == 1
+            return self._statements.place.run(connection, [row]) == 1
 
     def delete(self, asset_id: str) -> Asset | None:
         """
@@ -581,14 +581,6 @@ PLACED = (
     .order_by(assets.c.id)
     .limit(_limit)
 )
-_PLACE = (
-    update(assets)
-    .where(
-        assets.c.id == bindparam("asset_id"),
-        exists().where(jobs.c.id == assets.c.job_id, jobs.c.token == bindparam("token")),
-    )
-    .values({name: bindparam(name) for name in ("kind", "type", "placed_at", "path", "rule", "facts")})
-)
 _DELETE_ASSET = delete(assets).where(assets.c.id == bindparam("asset_id"))
 _GIVE_UP_KEY = update(uploads).where(uploads.c.id == bindparam("upload_id")).values(key=None)
 _DELETE_EMPTY_UPLOAD = delete(uploads).where(
@@ -597,6 +589,28 @@ _DELETE_EMPTY_UPLOAD = delete(uploads).where(
 
 _TEXT = Text()
 _FLOAT: Double[float] = Double()
+_NEW_UPLOAD: Kinds = {
+    "id": _TEXT,
+    "owner": _TEXT,
+    "comments": _TEXT,
+    "key": _TEXT,
+    "digest": _TEXT,
+    "created_at": _FLOAT,
+}
+"""The columns of an upload, which are the fields of `Upload`."""
+
+_PLACED: Kinds = {
+    "asset_id": _TEXT,
+    "token": _TEXT,
+    "kind": _TEXT,
+    "type": _TEXT,
+    "placed_at": _FLOAT,
+    "path": _TEXT,
+    "rule": _TEXT,
+    "facts": LargeBinary(),
+}
+"""What `_Statements.place` needs."""
+
 _NEW: Kinds = {
     "id": _TEXT,
     "upload_id": _TEXT,
@@ -618,9 +632,15 @@ class _Statements:
 
     def __init__(self, dialect: str) -> None:
         is_postgres = dialect == "postgresql"
-        insert_upload: Statement = postgresql.insert(uploads) if is_postgres else sqlite.insert(uploads)
-        # How many rows an insert has written is thrown away otherwise.
-        self.insert_upload = insert_upload.on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+        self.insert_uploads = Batch(
+            dialect,
+            _NEW_UPLOAD,
+            lambda given, rows: (
+                sqlite.insert(uploads).values(**given).on_conflict_do_nothing()
+                if rows is None
+                else postgresql.insert(uploads).from_select(list(given), rows).on_conflict_do_nothing()
+            ),
+        )
         self.insert_assets = Batch(
             dialect,
             _NEW,
@@ -628,6 +648,18 @@ class _Statements:
                 sqlite.insert(assets).values(**given)
                 if rows is None
                 else postgresql.insert(assets).from_select(list(given), rows)
+            ),
+        )
+        self.place = Batch(
+            dialect,
+            _PLACED,
+            lambda given, _: (
+                update(assets)
+                .where(
+                    assets.c.id == given["asset_id"],
+                    exists().where(jobs.c.id == assets.c.job_id, jobs.c.token == given["token"]),
+                )
+                .values({name: given[name] for name in ("kind", "type", "placed_at", "path", "rule", "facts")})
             ),
         )
         self.one_asset = Lookup(dialect, _ONE_ASSET)

@@ -63,7 +63,7 @@ class Batch:
     """A statement that changes many rows at once; called with tuples in the order of `kinds`."""
 
     def __init__(self, dialect: str, kinds: Kinds, build: Callable[[Row, Select[Any] | None], Statement]) -> None:
-        self._binary = [at for at, kind in enumerate(kinds.values()) if kind is _BYTES]
+        self._binary = [at for at, kind in enumerate(kinds.values()) if isinstance(kind, LargeBinary)]
         self._from_json: Statement | None = None
         # Written by msgspec in half the time that dictionaries take.
         self._row = msgspec.defstruct("Row", list(kinds), gc=False)
@@ -72,7 +72,9 @@ class Batch:
             columns = [column(name, kind) for name, kind in kinds.items()]
             given = func.json_to_recordset(document).table_valued(*columns, name="given")
             given = given.render_derived(with_types=True)
-            self._from_json = build({name: given.c[name] for name in kinds}, select(*given.c))
+            statement = build({name: given.c[name] for name in kinds}, select(*given.c))
+            # How many rows an insert has written is thrown away otherwise.
+            self._from_json = statement.execution_options(preserve_rowcount=True)
             return
         # Names of columns are taken, in a statement with parameters.
         keys = [f"given_{name}" for name in kinds]
@@ -83,17 +85,16 @@ class Batch:
         self._sql = str(compiled)
         self._in_order = itemgetter(*map(keys.index, compiled.positiontup or ()))
 
-    def run(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Run it; nothing to do without rows."""
+    def run(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Run it, nothing to do without rows; gives how many rows it changed."""
         if not rows:
-            return
-        if self._from_json is None:
-            try:
-                _driver(connection).executemany(self._sql, map(self._in_order, rows))
-            except sqlite3.Error as error:
-                raise DBAPIError.instance(self._sql, None, error, sqlite3.Error) from error
-        else:
-            connection.execute(self._from_json, self._document(rows))
+            return 0
+        if self._from_json is not None:
+            return connection.execute(self._from_json, self._document(rows)).rowcount
+        try:
+            return _driver(connection).executemany(self._sql, map(self._in_order, rows)).rowcount
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(self._sql, None, error, sqlite3.Error) from error
 
     def scalars(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> set[Any]:
         """Run one that gives a column back; on PostgreSQL only."""

@@ -1,5 +1,7 @@
 """Uploads and assets: accepted once, placed by who holds the lease, found again page by page."""
 
+import sqlite3
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Barrier
@@ -307,6 +309,21 @@ def test_a_later_attempt_places_anew(store: Store, assets: Assets, queue: FakeQu
     assert (seen(assets, asset).path, seen(assets, asset).attempts) == ("second", 2)
 
 
+def tell_statements(store: Store, tell: Callable[[str], None]) -> None:
+    """Have each be told before it runs; on SQLite also those that go straight to the driver."""
+    if store.has_one_writer:
+
+        @event.listens_for(store.engine, "checkout")
+        def _trace(connection: sqlite3.Connection, *_: Any) -> None:
+            connection.set_trace_callback(tell)
+
+    else:
+
+        @event.listens_for(store.engine, "before_cursor_execute")
+        def _before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            tell(statement)
+
+
 def test_a_worker_that_is_replaced_while_it_places(opener: Opener, queue: FakeQueue) -> None:
     """The word of the later attempt stands, also where it begins between the look at the token and the writing."""
     stores = [opener(), opener()]
@@ -320,13 +337,13 @@ def test_a_worker_that_is_replaced_while_it_places(opener: Opener, queue: FakeQu
 
     with ThreadPoolExecutor(1) as pool:
 
-        @event.listens_for(stores[0].engine, "before_cursor_execute")
-        def before(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        def before(statement: str) -> None:
             if statement.startswith("UPDATE assets"):
                 later.append(pool.submit(later_attempt))
                 # It has to wait for this transaction: so much time is enough for one that has not.
                 wait(later, timeout=0.3)
 
+        tell_statements(stores[0], before)
         answers = [place(rooms[0], asset, lease.token, path="first"), later[0].result(10)]
 
     assert answers == [True, True]
