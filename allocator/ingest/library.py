@@ -88,6 +88,14 @@ class Library:
         with self._told(), self._shared():
             return self._link(self.root, parts, sha256, asset_id)
 
+    def link_again(self, path: str, sha256: str, asset_id: str) -> None:
+        """Where `link` has just shown an object, show it again if someone has hidden it since; raises as that does."""
+        with self._told(), self._shared():
+            # To look is cheaper than to go there folder by folder, as one must to make something.
+            if _target_at(None, f"{self.root}/{path}") == self._target(sha256, path.count("/")):
+                return
+        self.link(path, sha256, asset_id)
+
     def unlink(self, path: str) -> bool:
         """
         Remove the link at a path, and the folders that it leaves empty, up to the root.
@@ -242,7 +250,7 @@ def _enter(fd: int, part: str, make: bool) -> tuple[int, str]:
     raise NotADirectoryError(errno.ENOTDIR, "a link or a file has the place of a folder", part)
 
 
-def _target_at(folder: int, name: str) -> str:
+def _target_at(folder: int | None, name: str) -> str:
     try:
         return os.readlink(name, dir_fd=folder)
     except OSError:

@@ -125,7 +125,7 @@ class Archive:
             self.hide(path, asset.sha256)
             return {}
         # Whoever hid the same bytes at the same path a moment ago may not have seen the record.
-        self.library.link(path, asset.sha256, asset.id)
+        self.library.link_again(path, asset.sha256, asset.id)
         if asset.path is not None and asset.path != path:
             self.hide(asset.path, asset.sha256)
         return {"path": path, "rule": placement.rule}

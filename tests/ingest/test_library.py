@@ -58,6 +58,24 @@ def test_linking_again_changes_nothing(library: Library, store: ObjectStore) -> 
     assert tree(library) == {later: b"2"}
 
 
+@pytest.mark.parametrize("path", ["x.txt", "a/b/x.txt"])
+def test_what_was_hidden_is_linked_again(library: Library, store: ObjectStore, path: str) -> None:
+    """Also where its folders went with it, or a link to something else has its name now."""
+    one, two = put(store, b"1"), put(store, b"2")
+    library.link(path, one.sha256, "first")
+    library.link_again(path, one.sha256, "first")
+    assert tree(library) == {path: b"1"}
+
+    library.unlink(path)
+    library.link_again(path, one.sha256, "first")
+    assert tree(library) == {path: b"1"}
+
+    library.unlink(path)
+    library.link(path, two.sha256, "second")
+    library.link_again(path, one.sha256, "first")
+    assert sorted(tree(library).values()) == [b"1", b"2"]
+
+
 def test_the_same_bytes_at_the_same_path_share_a_link(library: Library, store: ObjectStore) -> None:
     """Two assets that cannot be told apart by reading."""
     stored = put(store, b"x")
