@@ -199,6 +199,22 @@ def test_repeats_after_a_lost_reply(store: Store, queue: FakeQueue) -> None:
     assert [(job.state, len(job.attempts)) for job in jobs if job] == [("done", 1), ("queued", 1), ("dead", 1)]
 
 
+def test_a_lease_that_ended_before_does_not_keep_others_from_ending(store: Store, queue: FakeQueue) -> None:
+    """It began again, as when a begin arrives late: what its attempt came to stays, and its job has the new end."""
+    twice, once = running(store, queue), running(store, queue)
+    store.settle([an_ending(twice, "retry", error="no disk")])
+
+    begun = store.begin([twice], queue)
+    fenced = store.settle([an_ending(twice), an_ending(once)])
+
+    assert begun.runnable == [twice]
+    assert fenced == []
+    assert [state_of(store, lease.job.id) for lease in (twice, once)] == ["done", "done"]
+    job = store.job(twice.job.id)
+    assert job is not None
+    assert [(attempt.outcome, attempt.error) for attempt in job.attempts] == [("failed", "no disk")]
+
+
 def test_an_unknown_outcome_is_refused_as_a_whole(store: Store, queue: FakeQueue) -> None:
     """A mistake in one ending leaves the others undone."""
     first, second = running(store, queue), running(store, queue)
