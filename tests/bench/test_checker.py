@@ -383,6 +383,23 @@ def test_what_the_queue_counted_after_the_last_known_attempt_counts() -> None:
     assert check(history).broken() == [Promise.RETRIED]
 
 
+def test_a_queue_that_was_not_told_of_the_last_failure_has_it_as_expired() -> None:
+    """Whoever was to tell it was killed when the store had it; the store then tells the error, and nobody else may."""
+    history = sound()
+    history.letters = [Letter("dead", "lease expired", 2)]
+    change(history.records, "dead", error="at last")
+
+    assert check(history).broken() == [Promise.RETRIED]
+
+    history.faults = [*(history.faults or ()), Fault("kill", 12.5, 12.6, frozenset([WORKER]))]
+
+    assert Promise.RETRIED not in check(history).broken()
+
+    change(history.records, "dead", error="lease expired")
+
+    assert Promise.RETRIED in check(history).broken()
+
+
 def test_a_dead_letter_does_not_count_what_its_queue_forgot() -> None:
     """After FLUSHALL a job that was put back has what attempts it has left, and its letter knows of those alone."""
     history = sound()

@@ -4,8 +4,11 @@ from itertools import pairwise
 from math import inf
 
 from allocator.bench.checker.case import CHARGED, ENDS, Case, OfJob, said
-from allocator.bench.checker.history import Letter
+from allocator.bench.checker.history import Attempt, Letter
 from allocator.bench.checker.verdicts import Judgement, Promise
+
+EXPIRED = "lease expired"
+"""What a queue says of an attempt whose end it was never told."""
 
 
 def judge_retries(case: Case, judgement: Judgement) -> None:
@@ -26,7 +29,7 @@ def judge_retries(case: Case, judgement: Judgement) -> None:
             retried.checked += 1
             letter = letters.get(job)
             hidden = _may_hide(case, of_job, letter)
-            if problem := _wrong_end(of_job, state, enqueue.max_retries, letter, hidden):
+            if problem := _wrong_end(case, of_job, state, enqueue.max_retries, letter, hidden):
                 retried.against(f"job {job} {problem}")
                 continue
         if case.history.fenced_by_queue and not unseen:
@@ -44,7 +47,7 @@ def _may_hide(case: Case, of_job: OfJob, letter: Letter | None) -> bool:
     return letter is None and case.faults.any(of_job.attempts[-1].leased_at, inf)
 
 
-def _wrong_end(of_job: OfJob, state: str, max_retries: int, letter: Letter | None, hidden: bool) -> str:
+def _wrong_end(case: Case, of_job: OfJob, state: str, max_retries: int, letter: Letter | None, hidden: bool) -> str:
     """
     What does not fit: the end of a job and its attempts; empty if all does.
 
@@ -74,10 +77,10 @@ def _wrong_end(of_job: OfJob, state: str, max_retries: int, letter: Letter | Non
     if counted < allowed and not may_be_buried and not hidden:
         return f"was given up after {counted} failed attempts; it was allowed {allowed}"
     died_later = hidden or counted > known
-    return "" if died_later else _wrong_error(of_job, letter)
+    return "" if died_later else _wrong_error(case, of_job, letter)
 
 
-def _wrong_error(of_job: OfJob, letter: Letter | None) -> str:
+def _wrong_error(case: Case, of_job: OfJob, letter: Letter | None) -> str:
     """A dead letter tells the error of the attempt that was its last."""
     last = of_job.attempts[-1] if of_job.attempts else None
     if last is None or last.error is None or not last.taken or last.outcome not in ("failed", "buried"):
@@ -85,6 +88,8 @@ def _wrong_error(of_job: OfJob, letter: Letter | None) -> str:
     kept = letter or of_job.record
     error = None if kept is None else kept.error
     if error is None or error == last.error:
+        return ""
+    if error == EXPIRED and _was_not_told(case, of_job, last):
         return ""
     return f"died of {last.error!r} in {said(last)}, and is kept with the error {error!r}"
 
@@ -110,3 +115,10 @@ def _judge_numbers(case: Case, judgement: Judgement, of_job: OfJob) -> None:
                 f"job {of_job.job}: attempt {later.number} followed {earlier.number}, which was {earlier.outcome} "
                 f"(tokens {earlier.token}, {later.token})"
             )
+
+
+def _was_not_told(case: Case, of_job: OfJob, last: Attempt) -> bool:
+    """Whether the store heard of the end of an attempt, and a fault kept its holder from telling the queue as well."""
+    if of_job.record is None or of_job.record.error != last.error:
+        return False
+    return any(run.token == last.token and case.faults.hit(run, last.leased_at) for run in of_job.runs)
