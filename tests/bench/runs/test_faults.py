@@ -43,6 +43,9 @@ def kinds(made: Run) -> list[str]:
 @pytest.mark.redis
 def test_a_run_gets_over_what_befalls_its_workers_and_connections(tmp_path: Path) -> None:
     """A killed supervisor is started again, one that was paused for longer than its lease does no harm."""
+    # While the one is paused, the other has three jobs at any instant: the kill hits some.
+    slow = {"model": "constant", "seconds": 0.03}
+
     made = harmed(
         tmp_path,
         "redis",
@@ -50,6 +53,7 @@ def test_a_run_gets_over_what_befalls_its_workers_and_connections(tmp_path: Path
         {"kind": "script_flush", "at_s": 0.4},
         {"kind": "kill_worker", "at_s": 0.6, "number": 1},
         {"kind": "cut_connections", "at_s": 1.2},
+        service=slow,
     )
 
     assert made.judgement.told() == []
