@@ -381,20 +381,23 @@ def test_many_cuts_under_load(server: Server, name: str, opened: Callable[..., Q
         queue = opened(proxy.url, lease_s=60.0)
         stop = threading.Event()
         moved = threading.Event()
+        enough = threading.Event()
 
-        def cut() -> int:
+        def cut() -> None:
             cuts = 0
             # On a busy machine it may take longer to connect: whoever was cut off gets somewhere before the next cut.
             while not stop.wait(0.02) and moved.wait():
                 moved.clear()
                 proxy.cut()
                 cuts += 1
-            return cuts
+                if cuts == 10:
+                    enough.set()
 
         def produce(producer: int) -> list[str]:
             made = []
-            for n in range(100):
-                made.append(queue.enqueue(Job(type="faults", id=f"{producer}-{n}")).id)
+            # However fast the machine, the load lasts until there were cuts enough to hit calls of every kind.
+            while not enough.is_set() or len(made) < 100:
+                made.append(queue.enqueue(Job(type="faults", id=f"{producer}-{len(made)}")).id)
                 moved.set()
             return made
 
@@ -421,7 +424,7 @@ def test_many_cuts_under_load(server: Server, name: str, opened: Callable[..., Q
 
         assert sorted((job_id, 1) for job_id in accepted) == sorted(done)
         assert other.counts()["done"] == len(accepted)
-        assert cutting.result() > 5
+        cutting.result()
         queue.close()
 
 
