@@ -114,7 +114,7 @@ class ProcessWorker(ThreadWorker):
         listeners: Listeners,
         restarted: Callable[[], None],
     ) -> None:
-        super().__init__(name, take, {}, put, report, listeners, lambda worker: None)
+        super().__init__(name, lambda: self._take_ready(take), {}, put, report, listeners, lambda worker: None)
         self._names = processors
         self._restarted = restarted
         self._child: Child | None = None
@@ -148,6 +148,18 @@ class ProcessWorker(ThreadWorker):
             self._releasing = release
             if self._child is not None:
                 self._child.kill()
+
+    def _take_ready(self, take: Callable[[], Held | None]) -> Held | None:
+        """Have a process first, so that no job waits for it: loading its processors may take seconds."""
+        if self._child is None:
+            try:
+                self._start_child()
+            except (NotStarted, EOFError, OSError) as error:
+                how = self._drop_child()
+                if not self._releasing:
+                    reason = str(error) or how
+                    log.warning("%s: its process did not start: %s; tried again with its next job", self.name, reason)
+        return take()
 
     def _start_child(self) -> Child:
         with self._child_lock:

@@ -13,6 +13,7 @@ from allocator import Backoff, Queue
 from allocator.queue.inprocess import InProcessQueue
 from allocator.supervisor import Supervisor
 from tests.contract.builders import BOUND_S, Clients, a_job, counts
+from tests.faults.running import until
 from tests.supervisor.test_supervisor import Seen
 
 PROGRAMS = {
@@ -101,6 +102,31 @@ def test_jobs_run_in_processes(eager_queue: Queue, tmp_path: Path) -> None:
     assert len(pids) == 20
     assert 1 <= len(set(pids)) <= 2
     assert str(os.getpid()) not in pids
+
+
+def test_a_process_is_there_before_its_first_job(queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With its processors loaded: what that takes is not added to what the first job takes."""
+    loaded = tmp_path / "loaded"
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    says_who = f"import os, pathlib\npathlib.Path({str(loaded)!r}).write_text(str(os.getpid()))\n"
+    (tmp_path / "slow_to_load.py").write_text(f"{says_who}def work(context):\n    pass\n")
+    supervisor = Supervisor(queue, {"json": "slow_to_load:work"}, processes=1)
+    loaded.unlink(missing_ok=True)
+
+    with supervisor:
+        assert _number_in(loaded) != os.getpid()
+
+
+def test_a_process_that_does_not_start_is_told_of_before_its_first_job(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the log, at once."""
+    (tmp_path / "only_known_here.py").write_text("def work(context):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with Supervisor(queue, {"json": "only_known_here:work"}, processes=1):
+        until(lambda: "process-1: its process did not start: processor 'only_known_here:work'" in caplog.text, "told")
 
 
 @pytest.mark.parametrize(
