@@ -12,8 +12,8 @@ def render(result: Result) -> str:
     if "files" in result.parts:
         files = result.parts["files"]
         bars.append(Bar("small files, workers at work", colour, ratios(files, "api"), FILES_TARGET))
-        bars.append(Bar("small files, without workers", other, ratios(files, "api alone"), None))
-        bars.append(Bar(f"small files, {TOGETHER} in a request", other, ratios(files, "api together"), None))
+        bars.append(Bar("small files, without workers", other, ratios(files, "api alone"), FILES_TARGET))
+        bars.append(Bar(f"small files, {TOGETHER} in a request", other, ratios(files, "api together"), FILES_TARGET))
     if "large" in result.parts:
         bars.append(Bar("one large file", colour, ratios(result.parts["large"], "api"), LARGE_TARGET))
     curves = []
