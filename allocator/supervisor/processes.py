@@ -154,11 +154,11 @@ class ProcessWorker(ThreadWorker):
         if self._child is None:
             try:
                 self._start_child()
-            except (NotStarted, EOFError, OSError) as error:
-                how = self._drop_child()
+            except Exception as error:
+                # Whatever it is: the next job tries again, and has it in its error.
+                self._drop_child()
                 if not self._releasing:
-                    reason = str(error) or how
-                    log.warning("%s: its process did not start: %s; tried again with its next job", self.name, reason)
+                    log.warning("%s: its process did not start: %s; tried again with its next job", self.name, error)
         return take()
 
     def _start_child(self) -> Child:
@@ -168,7 +168,12 @@ class ProcessWorker(ThreadWorker):
             if self._child is not None:
                 return self._child
             child = self._child = Child(self.name, self._names)
-        ready = child.receive(START_S)
+        try:
+            ready = child.receive(START_S)
+        except EOFError:
+            if self._releasing:
+                raise
+            raise NotStarted(self._drop_child()) from None
         if ready is None or ready.kind != "ready":
             raise NotStarted(f"it said nothing for {START_S:g} s" if ready is None else ready.error)
         return child

@@ -225,6 +225,25 @@ def test_a_process_that_died_while_idle_costs_no_job(eager_queue: Queue, tmp_pat
     assert eager_queue.counts() == counts(done=2)
 
 
+def test_a_process_that_dies_before_it_is_ready_is_told(
+    eager_queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the dead letter: two starts have failed in a row, and a third would hardly do better."""
+    (tmp_path / "ends_its_process.py").write_text(
+        "import os, sys\nif sys.argv[0].endswith('child.py'):\n    os._exit(3)\ndef work(context):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    eager_queue.enqueue(a_job(max_retries=1))
+
+    with Supervisor(eager_queue, {"json": "ends_its_process:work"}, processes=1) as supervisor:
+        assert supervisor.drain(BOUND_S)
+
+    (letter,) = eager_queue.dead_letters()
+    assert letter.error == "the worker process did not start: exited with status 3"
+    assert letter.attempt_count == 2
+
+
 def test_a_process_that_cannot_find_its_processors_is_told(
     eager_queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
