@@ -170,8 +170,10 @@ def test_the_capacity_is_an_interval(tmp_path: Path) -> None:
         "out": f"{tmp_path}/report",
     }
 
-    measure = Executed("20-throughput", tmp_path, parameters).measures["memory/capacity_per_s"]
+    # The search tries some ten rates, each for as long as a rate takes to be judged.
+    executed = Executed("20-throughput", tmp_path, parameters, time_limit_s=600)
 
+    measure = executed.measures["memory/capacity_per_s"]
     assert measure.value is not None
     assert measure.low is not None
     assert measure.high is not None
@@ -287,7 +289,7 @@ def test_backends_are_compared(tmp_path: Path) -> None:
 @pytest.mark.skipif(not (FOLDER.parent / ".git").exists(), reason="not a git checkout: there is no earlier commit")
 def test_this_tree_is_measured_beside_a_commit(tmp_path: Path) -> None:
     """Runs of both are kept apart, with which of them belong together; one round gives no verdict."""
-    small = {"backends": ["memory"], "rounds": 1, "jobs_in_process": 300, "duration_s": 0.0}
+    small = {"backends": ["memory"], "rounds": 1, "jobs_in_process": 20_000, "duration_s": 0.0}
 
     executed = Executed("70-baseline", tmp_path, small | {"out": str(tmp_path / "report")})
 
