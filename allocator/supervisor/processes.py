@@ -119,6 +119,8 @@ class ProcessWorker(ThreadWorker):
         self._restarted = restarted
         self._child: Child | None = None
         self._releasing = False
+        self._ending = False
+        self._getting_ready = False
         self._begun = False
         self._child_lock = threading.Lock()
 
@@ -149,21 +151,30 @@ class ProcessWorker(ThreadWorker):
             if self._child is not None:
                 self._child.kill()
 
+    def no_more_jobs(self) -> None:
+        """There will be none to start a process for: the one that is being started for the next job is ended."""
+        with self._child_lock:
+            self._ending = True
+            if self._getting_ready and self._child is not None:
+                self._child.kill()
+
     def _take_ready(self, take: Callable[[], Held | None]) -> Held | None:
         """Have a process first, so that no job waits for it: loading its processors may take seconds."""
         if self._child is None:
+            self._getting_ready = True
             try:
                 self._start_child()
             except Exception as error:
                 # Whatever it is: the next job tries again, and has it in its error.
                 self._drop_child()
-                if not self._releasing:
+                if not self._ending and not self._releasing:
                     log.warning("%s: its process did not start: %s; tried again with its next job", self.name, error)
+            self._getting_ready = False
         return take()
 
     def _start_child(self) -> Child:
         with self._child_lock:
-            if self._releasing:
+            if self._releasing or (self._getting_ready and self._ending):
                 raise EOFError
             if self._child is not None:
                 return self._child

@@ -209,6 +209,9 @@ class Supervisor:
             fetching = self._buffer.fetching
             workers = [worker for worker in self._workers if worker is not fetching]
             for worker in workers:
+                if isinstance(worker, ProcessWorker):
+                    worker.no_more_jobs()
+            for worker in workers:
                 worker.wait(left_s(deadline))
             for worker in self._workers:
                 if worker.is_alive() and isinstance(worker, ProcessWorker):

@@ -13,7 +13,7 @@ from allocator import Backoff, Queue
 from allocator.queue.inprocess import InProcessQueue
 from allocator.supervisor import Supervisor
 from tests.contract.builders import BOUND_S, Clients, a_job, counts
-from tests.faults.running import until
+from tests.faults.running import Running, until
 from tests.supervisor.test_supervisor import Seen
 
 PROGRAMS = {
@@ -223,6 +223,23 @@ def test_a_process_that_died_while_idle_costs_no_job(eager_queue: Queue, tmp_pat
         assert supervisor.drain(BOUND_S)
 
     assert eager_queue.counts() == counts(done=2)
+
+
+def test_a_stop_does_not_wait_for_a_process_that_is_being_started(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """There is no job that it would do."""
+    begun = tmp_path / "begun"
+    slow = f"import os, sys, time\nif sys.argv[0].endswith('child.py'):\n    open({str(begun)!r}, 'w').write('1')\n"
+    (tmp_path / "loads_for_an_hour.py").write_text(f"{slow}    time.sleep(3600)\ndef work(context):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    supervisor = Supervisor(queue, {"json": "loads_for_an_hour:work"}, processes=1).start()
+    _number_in(begun)
+
+    stopped = Running(supervisor.stop, 3600.0)
+
+    assert stopped.result(BOUND_S)
 
 
 def test_a_process_that_dies_before_it_is_ready_is_told(
