@@ -44,10 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--long-every", type=int, metavar="N", help="one job in N outlasts a lease (250; with --sabotage 6)"
     )
     parser.add_argument(
-        "--await-work",
-        type=float,
-        metavar="S",
-        help="before a fault, wait so long for a running job (0; with --sabotage 5)",
+        "--await-work", type=float, default=5.0, metavar="S", help="before a fault, wait so long for a running job (5)"
     )
     parser.add_argument("--sabotage", choices=sorted(BUGS), help="build a bug in: the run must fail by its name")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep traces, logs and database there")
@@ -57,8 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     provoked = options.sabotage is not None
     if options.long_every is None:
         options.long_every = 6 if provoked else 250
-    if options.await_work is None:
-        options.await_work = 5.0 if provoked else 0.0
     for name in ("jobs", "kills", "long_every"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
@@ -118,6 +113,7 @@ def as_dict(chaos: Chaos, outcome: Outcome) -> dict[str, object]:
         "faults": dict(Counter(fault.kind for fault in outcome.faults)),
         "stops": len(outcome.stops),
         "repeats": dict(judgement.repeats),
+        "kills_that_hit": judgement.kills_that_hit,
         "most_repeats_of_a_kill": judgement.most_repeats,
         "crashed": outcome.crashed,
         "holds": outcome.holds,
@@ -158,7 +154,7 @@ def show(chaos: Chaos, outcome: Outcome, console: Console) -> None:
         + f"; {len(outcome.stops)} stops",
         "runs that did not count: "
         + (", ".join(f"{count} by {kind}" for kind, count in judgement.repeats.most_common()) or "none")
-        + f"; at most {judgement.most_repeats} by one kill",
+        + f"; {judgement.kills_that_hit} of {made['kill']} kills repeated some, one of them {judgement.most_repeats}",
     ]
     if outcome.holds:
         count = len(outcome.faults)

@@ -91,6 +91,22 @@ def _write(what: str, context: Context) -> None:
     os.write(_file[0], line.encode())
 
 
+def await_start(trace: Path, process: int | None, within_s: float) -> None:
+    """Return when a run begins in this process or a child of it (None: in any), or after so many seconds."""
+    deadline = time.monotonic() + within_s
+    known = trace.stat().st_size if trace.exists() else 0
+    while time.monotonic() < deadline:
+        if trace.exists():
+            with trace.open() as lines:
+                lines.seek(known)
+                # The last one may be on its way.
+                for line in lines.read().split("\n")[:-1]:
+                    what, _, _, _, *processes, _ = line.split()
+                    if what == "started" and (process is None or str(process) in processes):
+                        return
+        time.sleep(0.002)
+
+
 def read_runs(trace: Path) -> Iterator[Run]:
     """Every run that the bodies wrote down."""
     begun: dict[tuple[str, str], Run] = {}

@@ -42,6 +42,7 @@ class Faults:
     Args:
         restart: Kills the server and starts it again.
         flush: Wipes everything that the server holds.
+        at_work: Waits until a job begins in a process or a child of it; None: in any. Not for ever.
         holds_queue: Whether a program holds the queue itself, which ends with it.
     Attributes:
         made, stops: What was done, for the checker.
@@ -55,6 +56,7 @@ class Faults:
         lease_s: float,
         restart: Callable[[], None],
         flush: Callable[[], None],
+        at_work: Callable[[int | None], None],
         *,
         holds_queue: bool,
     ) -> None:
@@ -64,6 +66,7 @@ class Faults:
         self._pause_s = 1.5 * lease_s
         self._restart = restart
         self._flush = flush
+        self._at_work = at_work
         self._holds_queue = holds_queue
         self._paused: list[tuple[Program, int, float]] = []
         self.made: list[Fault] = []
@@ -81,10 +84,12 @@ class Faults:
                 program = self._draw.choice(self._programs)
                 pid = program.pid
                 if all(pid != paused for _, paused, _ in self._paused):
+                    self._at_work(pid)
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGSTOP)
                         self._paused.append((program, pid, time.time()))
             case "server restart" | "flush":
+                self._at_work(None)
                 began = time.time()
                 self._restart() if kind == RESTART else self._flush()
                 self.made.append(Fault(kind, began, time.time(), forgets=kind == FLUSH))
@@ -104,6 +109,8 @@ class Faults:
         self._resume(float("inf"))
 
     def _kill(self, program: Program, child: int | None) -> None:
+        if all(program is not paused for paused, _, _ in self._paused):
+            self._at_work(program.pid if child is None else child)
         began = time.time()
         if child is None:
             pid = program.pid

@@ -13,7 +13,7 @@ from typing import Protocol
 import redis
 from sqlalchemy import make_url
 
-from allocator.bench.chaos.body import draw_jobs, enqueued, read_runs
+from allocator.bench.chaos.body import await_start, draw_jobs, enqueued, read_runs
 from allocator.bench.chaos.faults import STOPPED_IN_ORDER, Faults, draw_faults
 from allocator.bench.chaos.programs import Gone, Program, in_process_program, submit_to, worker_programs
 from allocator.bench.chaos.records import read_records
@@ -28,6 +28,9 @@ from allocator.services import Server, open_postgres, open_redis
 
 PAUSE_BETWEEN_S = (0.1, 1.0)
 """Between one fault and the next."""
+
+SUBMITTED_PER_S = 100.0
+"""Enough for every worker to have some, and no more than they do: who starts again finds jobs that are left."""
 
 FINISH_S = 120.0
 """For what is left to be submitted once the faults are over."""
@@ -48,8 +51,8 @@ class Chaos:
         folder: Keeps traces, logs and the database; None is a temporary one.
         drain_s: Once the faults are over, a job ends at least this often, until all have.
         long_every: One job in so many takes longer than a lease.
-        await_work_s: Before each fault wait at most so long for a job that runs. A slow machine may otherwise have all
-            its faults while programs start up.
+        await_work_s: Before each fault wait at most so long until a job runs where it is to hit. A program that starts
+            up has none, and killing it shows little.
     """
 
     backend: str
@@ -61,7 +64,7 @@ class Chaos:
     folder: Path | None = None
     drain_s: float = 30.0
     long_every: int = 250
-    await_work_s: float = 0.0
+    await_work_s: float = 5.0
 
 
 @dataclass
@@ -139,14 +142,19 @@ def _run(chaos: Chaos, folder: Path, system: System, say: Say) -> Outcome:
     submitter = Submitter(system.submit, jobs)
     submitter.start()
     faults = Faults(
-        system.programs, draw, chaos.lease_s, lambda: _restart(server), system.flush, holds_queue=server is None
+        system.programs,
+        draw,
+        chaos.lease_s,
+        lambda: _restart(server),
+        system.flush,
+        lambda process: await_start(folder / "trace", process, chaos.await_work_s),
+        holds_queue=server is None,
     )
     try:
         for number, kind in enumerate(kinds, 1):
             # A share of the jobs for each fault and one ahead, so that none of them finds everything idle.
             submitter.allow(len(jobs) * (number + 1) // len(kinds))
             time.sleep(draw.uniform(*PAUSE_BETWEEN_S))
-            _await_work(folder / "trace", chaos.await_work_s)
             faults.make(kind)
             say("faults", number, len(kinds))
         faults.end()
@@ -183,16 +191,6 @@ def _restart(server: Server | None) -> None:
     server.start()
 
 
-def _await_work(trace: Path, within_s: float) -> None:
-    """Wait until some body has written down that it begins or ends; one that does is seldom alone."""
-    deadline = time.monotonic() + within_s
-    before = trace.stat().st_size if trace.exists() else 0
-    while time.monotonic() < deadline:
-        if trace.exists() and trace.stat().st_size > before:
-            return
-        time.sleep(0.002)
-
-
 def _drain(chaos: Chaos, system: System, faults: Faults, total: int, say: Say) -> int | None:
     """Wait until everything has ended in the store, and in the queue; gives what the queue has left."""
     least = total + 1
@@ -211,9 +209,12 @@ def _drain(chaos: Chaos, system: System, faults: Faults, total: int, say: Say) -
 
 
 class Submitter(threading.Thread):
-    """Submits jobs, as many as are allowed by now; again where it is not known whether they were accepted."""
+    """
+    Submits jobs one list after the other, as many as are allowed by now; again where it is not known whether they were
+    accepted.
+    """
 
-    def __init__(self, submit: Callable[[Sequence[Job]], bool], jobs: Sequence[Job], batch: int = 50) -> None:
+    def __init__(self, submit: Callable[[Sequence[Job]], bool], jobs: Sequence[Job], batch: int = 10) -> None:
         super().__init__(name="submitter", daemon=True)
         self._submit = submit
         self._jobs = jobs
@@ -250,6 +251,7 @@ class Submitter(threading.Thread):
                     return
                 end = min(self._allowed, at + self._batch)
             if self._submit(self._jobs[at:end]):
+                time.sleep((end - at) / SUBMITTED_PER_S)
                 at = end
             else:
                 time.sleep(0.05)

@@ -43,6 +43,7 @@ def judge_kills(history: History, faults: Faults, judgement: Judgement) -> None:
     """EXPLAINED, by how many runs each kill repeated, once all were looked at."""
     for fault, count in faults.explained.items():
         if fault.kind == "kill":
+            judgement.kills_that_hit += 1
             judgement.most_repeats = max(judgement.most_repeats, count)
             if count > fault.running + history.settle_group:
                 judgement[Promise.EXPLAINED].against(

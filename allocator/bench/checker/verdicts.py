@@ -91,6 +91,7 @@ class Judgement:
     Attributes:
         verdicts: One for each promise, in their order.
         repeats: Kind of fault -> runs that did not count because of it.
+        kills_that_hit: How many kills repeated a run.
         most_repeats: Of one kill.
     """
 
@@ -101,6 +102,7 @@ class Judgement:
     dead: int = 0
     planned_failures: int = 0
     repeats: Counter[str] = field(default_factory=Counter)
+    kills_that_hit: int = 0
     most_repeats: int = 0
 
     def __getitem__(self, promise: Promise) -> Verdict:
