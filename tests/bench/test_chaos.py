@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from allocator.bench.chaos.__main__ import main
-from allocator.bench.chaos.body import draw_jobs
+from allocator.bench.chaos.body import await_start, draw_jobs
 from allocator.bench.chaos.sabotage import BUGS
 from allocator.bench.checker import Promise
+from tests.faults.running import Running
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,6 +60,8 @@ def test_nothing_is_lost_in_a_hundred_kills(where: str) -> None:
 
     assert [verdict for verdict in outcome["verdicts"] if verdict["count"]] == []
     assert status == 0
+    # Kills of programs that have nothing to do would show little.
+    assert outcome["kills_that_hit"] >= 30
 
 
 @pytest.mark.full
@@ -72,6 +75,21 @@ def test_a_bug_that_was_built_in_is_caught(bug: str) -> None:
     )
 
     assert status == 0, f"not caught: {outcome}"
+
+
+def test_a_fault_waits_until_a_job_begins_where_it_is_to_hit(tmp_path: Path) -> None:
+    """In the process or a child of it; what began before may have ended."""
+    trace = tmp_path / "trace"
+    trace.write_text("started before 1 token 7 1 0.0\n")
+    waiting = Running(await_start, trace, 7, 3600.0)
+
+    with trace.open("a", buffering=1) as lines:
+        lines.write("finished before 1 token 7 1 0.0\nstarted elsewhere 1 token 8 1 0.0\n")
+        assert not waiting.done
+        while not waiting.done:
+            lines.write("started there 1 token 9 7 0.0\n")
+
+    waiting.result()
 
 
 def test_jobs_are_drawn_from_the_seed() -> None:
