@@ -29,8 +29,14 @@ from allocator.services import Server, open_postgres, open_redis
 PAUSE_BETWEEN_S = (0.1, 1.0)
 """Between one fault and the next."""
 
-SUBMITTED_PER_S = 100.0
-"""Enough for every worker to have some, and no more than they do: who starts again finds jobs that are left."""
+TRICKLE_PER_S = 40.0
+"""Jobs submitted while it is waited for the program that a fault is to hit: enough for it to get some."""
+
+TRICKLED = 4
+"""Of them, at a time."""
+
+BURST_S = (0.0, 0.05)
+"""Between the first job there, after which the others come together, and the fault."""
 
 FINISH_S = 120.0
 """For what is left to be submitted once the faults are over."""
@@ -141,19 +147,27 @@ def _run(chaos: Chaos, folder: Path, system: System, say: Say) -> Outcome:
     began = time.time()
     submitter = Submitter(system.submit, jobs)
     submitter.start()
+    burst = random.Random(chaos.seed)
+
+    def at_work(process: int | None) -> None:
+        await_start(folder / "trace", process, chaos.await_work_s)
+        submitter.hurry(True)
+        time.sleep(burst.uniform(*BURST_S))
+
     faults = Faults(
         system.programs,
         draw,
         chaos.lease_s,
         lambda: _restart(server),
         system.flush,
-        lambda process: await_start(folder / "trace", process, chaos.await_work_s),
+        at_work,
         holds_queue=server is None,
     )
     try:
         for number, kind in enumerate(kinds, 1):
             # A share of the jobs for each fault and one ahead, so that none of them finds everything idle.
             submitter.allow(len(jobs) * (number + 1) // len(kinds))
+            submitter.hurry(False)
             time.sleep(draw.uniform(*PAUSE_BETWEEN_S))
             faults.make(kind)
             say("faults", number, len(kinds))
@@ -210,16 +224,17 @@ def _drain(chaos: Chaos, system: System, faults: Faults, total: int, say: Say) -
 
 class Submitter(threading.Thread):
     """
-    Submits jobs one list after the other, as many as are allowed by now; again where it is not known whether they were
-    accepted.
+    Submits jobs, as many as are allowed by now: list after list in a hurry, else they trickle. Again where it is not
+    known whether they were accepted.
     """
 
-    def __init__(self, submit: Callable[[Sequence[Job]], bool], jobs: Sequence[Job], batch: int = 10) -> None:
+    def __init__(self, submit: Callable[[Sequence[Job]], bool], jobs: Sequence[Job], batch: int = 50) -> None:
         super().__init__(name="submitter", daemon=True)
         self._submit = submit
         self._jobs = jobs
         self._batch = batch
         self._allowed = 0
+        self._hurries = True
         self._changed = threading.Condition()
         self._abandoned = False
 
@@ -229,9 +244,16 @@ class Submitter(threading.Thread):
             self._allowed = max(self._allowed, count)
             self._changed.notify()
 
+    def hurry(self, hurries: bool) -> None:
+        """Whether what is allowed is submitted at once."""
+        with self._changed:
+            self._hurries = hurries
+            self._changed.notify()
+
     def finish(self, within_s: float) -> None:
         """Submit the rest. Raises TimeoutError when that cannot be done."""
         self.allow(len(self._jobs))
+        self.hurry(True)
         self.join(within_s)
         if self.is_alive():
             raise TimeoutError(f"the jobs could not be submitted within {within_s:g} s of the last fault")
@@ -249,9 +271,10 @@ class Submitter(threading.Thread):
                 self._changed.wait_for(lambda: self._abandoned or self._allowed > at)  # noqa: B023
                 if self._abandoned:
                     return
-                end = min(self._allowed, at + self._batch)
+                end = min(self._allowed, at + (self._batch if self._hurries else TRICKLED))
             if self._submit(self._jobs[at:end]):
-                time.sleep((end - at) / SUBMITTED_PER_S)
+                with self._changed:
+                    self._changed.wait_for(lambda: self._abandoned or self._hurries, (end - at) / TRICKLE_PER_S)
                 at = end
             else:
                 time.sleep(0.05)
