@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--drain", type=float, default=30.0, metavar="S", help="after the faults, a job ends this often (30)"
     )
     parser.add_argument(
-        "--long-every", type=int, metavar="N", help="one job in N outlasts a lease (250; with --sabotage 6)"
+        "--long-every", type=int, metavar="N", help="one job in N outlasts a lease (250; with --sabotage 3)"
     )
     parser.add_argument(
         "--await-work", type=float, default=5.0, metavar="S", help="before a fault, wait so long for a running job (5)"
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What a bug breaks has to happen: of few faults none may otherwise hit a job that outlasts its lease.
     provoked = options.sabotage is not None
     if options.long_every is None:
-        options.long_every = 6 if provoked else 250
+        options.long_every = 3 if provoked else 250
     for name in ("jobs", "kills", "long_every"):
         if getattr(options, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")

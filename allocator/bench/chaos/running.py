@@ -35,8 +35,8 @@ TRICKLE_PER_S = 40.0
 TRICKLED = 4
 """Of them, at a time."""
 
-BURST_S = (0.0, 0.05)
-"""Between the first job there, after which the others come together, and the fault."""
+BURST_S = (0.05, 0.3)
+"""Between the first job there, after which the others come together, and the fault; they take half a second."""
 
 FINISH_S = 120.0
 """For what is left to be submitted once the faults are over."""
