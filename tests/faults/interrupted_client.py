@@ -17,6 +17,9 @@ from allocator import open_queue
 BETWEEN_S = (0.0005, 0.01)
 """From about a call to about a connect and some calls, so that an interrupt comes at every place sooner or later."""
 
+AGAIN_S = 5.0
+"""The interpreter swallows an interrupt that comes in a destructor, and then there must be another one."""
+
 JOB = "the-only-one"
 
 
@@ -32,7 +35,7 @@ def main(url: str, name: str, interrupts: int) -> None:
     with open_queue(url, name=name) as queue:
         while interrupted < interrupts:
             try:
-                signal.setitimer(signal.ITIMER_REAL, draw.uniform(*BETWEEN_S))
+                signal.setitimer(signal.ITIMER_REAL, draw.uniform(*BETWEEN_S), AGAIN_S)
                 while True:
                     ready, found = queue.counts()["ready"], queue.find([JOB])
                     assert (ready, list(found)) == (1, [JOB]), f"answers of other calls: {ready}, {found}"
