@@ -14,6 +14,7 @@ from pydantic import BeforeValidator
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
+from allocator.api.answers import ViewRoute
 from allocator.api.problems import Problem, not_found, responses
 from allocator.api.services import Opened, Services
 from allocator.api.uploads import Limit
@@ -40,7 +41,7 @@ def _no_number(text: object) -> object:
 Instant = Annotated[datetime, BeforeValidator(_no_number)]
 """As RFC 3339 has it. Numbers, which pydantic takes for seconds or milliseconds, are none."""
 
-router = APIRouter(prefix="/api/v1/objects", tags=["objects"])
+router = APIRouter(prefix="/api/v1/objects", tags=["objects"], route_class=ViewRoute)
 
 
 @router.get("", summary="List and find objects", responses=responses(403, 421, 422, 503))

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from allocator.api.answers import ViewRoute
 from allocator.api.problems import Problem, not_found, responses
 from allocator.api.services import Opened
 from allocator.api.uploads import Limit
@@ -22,7 +23,7 @@ from allocator.supervisor.requeueing import requeue_dead
 UNTOLD = "does not work; show a key to learn more"
 
 router = APIRouter()
-letters = APIRouter(prefix="/api/v1/dead-letters", tags=["dead letters"])
+letters = APIRouter(prefix="/api/v1/dead-letters", tags=["dead letters"], route_class=ViewRoute)
 
 OfType = Annotated[str | None, Query(description="Only jobs of this type.", examples=["media"])]
 WithError = Annotated[str | None, Query(description="Only errors that contain this text.")]

@@ -8,6 +8,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import StringConstraints
 
+from allocator.api.answers import ViewRoute
 from allocator.api.multipart import Form, FormReader
 from allocator.api.problems import Problem, later, not_found, responses
 from allocator.api.services import Opened, Services
@@ -26,7 +27,7 @@ from allocator.ingest.intake import ANONYMOUS, Accepted, documents_of
 GATHERED_BYTES = 256 * 1024
 """Read before a thread is asked to write it: going there costs more than writing a few kilobytes."""
 
-router = APIRouter(prefix="/api/v1/ingest", tags=["ingest"])
+router = APIRouter(prefix="/api/v1/ingest", tags=["ingest"], route_class=ViewRoute)
 
 TEXT = {"type": "string", "pattern": "^[^\\u0000]*$"}
 """Without NUL, which no database takes."""
