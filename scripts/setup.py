@@ -219,13 +219,15 @@ def install() -> None:
     """
     Everything in the lock file, then this package, editable.
 
-    The package is built with what the lock file brought, so this step fetches nothing.
+    The package is built with what the lock file brought, so this step fetches nothing. Nothing is looked for beyond the
+    lock file either, since it leaves out what pyproject.toml overrides.
     """
+    locked = ["--require-hashes", "--no-deps", "-r"]
     package = ["--no-index", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
     if runs([str(VENV_UV), "--version"]):
         uv = [str(VENV_UV), "pip", "install", "--python", str(VENV_PYTHON)]
         try:
-            step("packages, with uv", [*uv, "--require-hashes", "-r", str(LOCK)])
+            step("packages, with uv", [*uv, *locked, str(LOCK)])
             step("allocator, editable", [*uv, "--reinstall-package", "allocator", *package])
             return
         except StepFailed as error:
@@ -234,7 +236,7 @@ def install() -> None:
     # As uv does: modules are compiled when first imported; all of them at once would take most of a minute.
     pip = [str(VENV_PYTHON), "-m", "pip", "install", "--no-compile"]
     with part_of_lock(lambda name: name != "uv") as part:
-        step("packages, with pip", [*pip, "--require-hashes", "-r", part])
+        step("packages, with pip", [*pip, *locked, part])
     step("allocator, editable", [*pip, "--force-reinstall", *package])
 
 

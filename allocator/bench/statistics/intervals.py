@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from allocator.bench.statistics.percentiles import Values, least_count, rank
 
@@ -94,7 +94,7 @@ def percentile_interval(
     middle = np.log(value) if is_positive else value
     count = len(runs)
     error = float(np.sqrt((count - 1) / count * ((scaled - scaled.mean()) ** 2).sum()))
-    reach = float(stats.t.ppf((1 + NOMINAL) / 2, count - 1)) * error
+    reach = float(special.stdtrit(count - 1, (1 + NOMINAL) / 2)) * error
     low, high = (float(np.exp(end)) if is_positive else float(end) for end in (middle - reach, middle + reach))
     return Interval(value, low, high, count, LEVEL)
 
@@ -156,6 +156,9 @@ def _bootstrapped(samples: tuple[Values, ...], statistic: Any, singles: Values) 
     value: float = statistic(*samples).item()
     low, high, level = float(singles.min()), float(singles.max()), None
     if count >= LEAST_RUNS:
+        # A second to load, and needed by few.
+        from scipy import stats
+
         found = stats.bootstrap(
             samples,
             statistic,

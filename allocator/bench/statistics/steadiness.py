@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+
+# Not scipy.stats, which alone takes a second to load, in every program that makes or reads a run.
+from scipy import special
 
 from allocator.bench.statistics.frames import seconds
 from allocator.bench.statistics.percentiles import Values
@@ -65,14 +67,14 @@ def steadiness(backlog: pd.DataFrame, begin_s: float, end_s: float, arrivals_per
     if len(means) < BATCHES:
         sentence = f"Cannot be told: the backlog was not sampled in {BATCHES - len(means)} of {BATCHES} tenths."
         return Steadiness(None, None, None, None, None, None, sentence)
-    fit = stats.linregress(middles, means)
-    # Of means that are all the same scipy gives a slope of 0 with an error of NaN.
-    error = float(fit.stderr) if np.ptp(means) > 0 else 0.0
-    slope, reach = float(fit.slope), float(stats.t.ppf((1 + LEVEL) / 2, BATCHES - 2)) * error
+    # Seen from the first, so that the slope of means that are all the same is exactly 0.
+    (slope, _), covariance = np.polyfit(middles, means - means[0], 1, cov=True)
+    student = float(special.stdtrit(BATCHES - 2, (1 + LEVEL) / 2))
+    slope, reach = float(slope), student * math.sqrt(covariance[0, 0])
     half = BATCHES // 2
     first, second = means[:half], means[half:]
     noise = math.sqrt((first.var(ddof=1) + second.var(ddof=1)) / half)
-    agree = abs(second.mean() - first.mean()) <= stats.t.ppf((1 + LEVEL) / 2, BATCHES - 2) * noise
+    agree = abs(second.mean() - first.mean()) <= student * noise
     is_level = slope - reach <= 0 <= slope + reach
     saturated = slope - reach > 0 and slope > SATURATED_SHARE * arrivals_per_s
     steady = is_level and bool(agree)
