@@ -39,7 +39,7 @@ def chaos(*arguments: str) -> tuple[int, dict[str, Any]]:
 @pytest.mark.service
 def test_nothing_is_lost_in_a_few_kills(where: str) -> None:
     """Workers killed and stopped, the server killed, and on Redis wiped: every promise holds."""
-    status, outcome = chaos("--backend", where, "--jobs", "300", "--kills", "3", "--lease", "1", "--long-every", "60")
+    status, outcome = chaos("--backend", where, "--jobs", "300", "--kills", "2", "--lease", "1", "--long-every", "60")
 
     assert [verdict for verdict in outcome["verdicts"] if verdict["count"]] == []
     # Workers that race for jobs leave nothing by which to judge who was first.
@@ -47,7 +47,7 @@ def test_nothing_is_lost_in_a_few_kills(where: str) -> None:
     assert outcome["crashed"] == 0
     assert status == 0
     assert outcome["jobs"] == 300
-    assert outcome["faults"]["kill"] >= 2
+    assert outcome["faults"]["kill"] == 2
     assert outcome["stops"] == 1
 
 

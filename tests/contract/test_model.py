@@ -23,7 +23,7 @@ from tests.contract.builders import Backend, Clients, LostReplies, a_job
 from tests.contract.model import LEASE_S, Model
 
 NORMAL = settings(
-    max_examples=50,
+    max_examples=30,
     stateful_step_count=30,
     # The same examples in every run: a failure here is of this change, and the next run shows it again.
     derandomize=True,
@@ -401,7 +401,7 @@ def run_machine(backend: Backend, how: settings) -> None:
 def test_any_sequence_of_calls_does_what_the_model_says(backend: Backend) -> None:
     """Order, leases, figures and dead letters agree after every step."""
     # In process an example costs a hundredth of a second, so there may be more of them.
-    run_machine(backend, NORMAL if backend.is_server else settings(NORMAL, max_examples=250))
+    run_machine(backend, NORMAL if backend.is_server else settings(NORMAL, max_examples=150))
 
 
 @pytest.mark.full
