@@ -1,5 +1,6 @@
 """Uploads: taken in, and how they stand until all their objects are placed."""
 
+import asyncio
 from operator import itemgetter
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from allocator.api.views import (
     utc,
 )
 from allocator.ingest.intake import ANONYMOUS, Accepted, documents_of
+from allocator.persistence import MAX_COMMENTS_CHARS
 
 GATHERED_BYTES = 256 * 1024
 """Read before a thread is asked to write it: going there costs more than writing a few kilobytes."""
@@ -56,7 +58,11 @@ FORM = {
                             "description": "A JSON object, or an array of some: each becomes an object of its own.",
                         },
                         "owner": {**TEXT, "maxLength": 200, "default": ANONYMOUS},
-                        "comments": {**TEXT, "description": "Kept with every object; can be searched."},
+                        "comments": {
+                            **TEXT,
+                            "maxLength": MAX_COMMENTS_CHARS,
+                            "description": "Kept with every object; can be searched.",
+                        },
                         "idempotency_key": {
                             **TEXT,
                             "maxLength": 200,
@@ -107,9 +113,18 @@ async def ingest(
         raise _too_long(settings.max_body_bytes)
     if services.uploads >= settings.max_uploads:
         raise later(429, f"{settings.max_uploads} uploads are being read already; try again in a moment")
+    if len(set(request.headers.getlist("idempotency-key"))) > 1:
+        raise Problem(422, "Idempotency-Key: was given twice, with different keys; give one of them")
     services.uploads += 1
     try:
         accepted = await _take(request, services, idempotency_key)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or not services.stopping.is_set():
+            raise
+        # The grace is over. It may have been accepted at this very moment: under its key it is known again.
+        task.uncancel()
+        raise later(503, "the server ends, and this upload came too late for it; send it again") from None
     finally:
         services.uploads -= 1
     upload = accepted.upload
@@ -245,7 +260,9 @@ def known(
         ),
     ],
     owner: Annotated[str, Query(description="Whose they are.", max_length=200)] = ANONYMOUS,
-    comments: Annotated[str | None, Query(description="As they would be sent with.", max_length=4000)] = None,
+    comments: Annotated[
+        str | None, Query(description="As they would be sent with.", max_length=MAX_COMMENTS_CHARS)
+    ] = None,
 ) -> KnownFilesView:
     """
     Those of an owner's files, by name and bytes, that came with the same comments and were not deleted since.

@@ -132,10 +132,12 @@ class Intake:
         has_first = kinds[Kind.JSON] < 2
         assets: list[Asset] = []
         jobs: list[Job] = []
-        for one in brought:
+        # They are given back in the order of their ids; those of one millisecond are made in any.
+        asset_ids = sorted(new_id() for _ in brought)
+        for one, asset_id in zip(brought, asset_ids, strict=True):
             identity = one.identity
             asset = Asset(
-                id=new_id(),
+                id=asset_id,
                 upload_id=upload.id,
                 job_id=new_id(),
                 owner=owner,
@@ -154,7 +156,7 @@ class Intake:
             jobs.append(Job(type=identity.kind, payload=payload, id=asset.job_id, timeout=self._timeout_s))
         stored = self._accept(upload, assets, jobs)
         if stored.id == upload.id:
-            return Accepted(stored, [asset.id for asset in assets], False)
+            return Accepted(stored, asset_ids, False)
         return Accepted(stored, list(self._ids_of(stored.id)), True)
 
     def _accept(self, upload: Upload, assets: list[Asset], jobs: list[Job]) -> Upload:

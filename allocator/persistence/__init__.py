@@ -1,6 +1,15 @@
 """The job store: every job with its state, attempts, progress and result, on SQLite or PostgreSQL."""
 
-from allocator.persistence.assets import Asset, AssetBusy, Assets, AssetState, KeyReused, Placed, Upload
+from allocator.persistence.assets import (
+    MAX_COMMENTS_CHARS,
+    Asset,
+    AssetBusy,
+    Assets,
+    AssetState,
+    KeyReused,
+    Placed,
+    Upload,
+)
 from allocator.persistence.errors import StoreClosed, StoreForked, StoreLocked, StoreUnavailable
 from allocator.persistence.keys import ApiKey, Keys
 from allocator.persistence.locking import StoreLock
@@ -11,6 +20,7 @@ from allocator.persistence.store import Store
 
 __all__ = [
     "ENDED",
+    "MAX_COMMENTS_CHARS",
     "UNFINISHED",
     "ApiKey",
     "Asset",

@@ -45,6 +45,9 @@ from allocator.persistence.tables import assets, jobs, uploads
 MAX_WORD_CHARS = 200
 """Of an id, an owner, a key: an index of PostgreSQL takes no entry of more than 2,704 bytes."""
 
+MAX_COMMENTS_CHARS = 4000
+"""Each asset of an upload keeps them, and has them in its text to look for."""
+
 MAX_SEARCH_CHARS = 1000
 """Of a text to look for; SQLite refuses patterns of 50,000 bytes."""
 
@@ -722,10 +725,12 @@ def _why_failed(job_state: str | None, asset: Asset) -> str:
 
 def _check_fit(upload: Upload, brought: Sequence[Asset], submitted: Sequence[Job]) -> None:
     _check_words(id=upload.id, owner=upload.owner, key=upload.key, digest=upload.digest)
-    _check_texts(comments=upload.comments)
+    _check_comments(upload.comments)
     for asset in brought:
         _check_words(id=asset.id, job_id=asset.job_id, sha256=asset.sha256, kind=asset.kind, type=asset.type)
-        _check_texts(name=asset.name, comments=asset.comments)
+        _check_texts(name=asset.name)
+        if asset.comments != upload.comments:
+            _check_comments(asset.comments)
         if (asset.upload_id, asset.owner) != (upload.id, upload.owner):
             raise ValueError(
                 f"asset {asset.id}: it is of upload {asset.upload_id} and {asset.owner!r}, not of {upload}"
@@ -736,6 +741,12 @@ def _check_fit(upload: Upload, brought: Sequence[Asset], submitted: Sequence[Job
             f"jobs: each of the {len(wanted)} assets has one of its own, whose id is the asset's job_id; given were "
             f"{len(submitted)}"
         )
+
+
+def _check_comments(comments: str | None) -> None:
+    _check_texts(comments=comments)
+    if comments is not None and len(comments) > MAX_COMMENTS_CHARS:
+        raise ValueError(f"comments: must have at most {MAX_COMMENTS_CHARS:,} characters, not {len(comments):,}")
 
 
 def _check_words(**given: str | None) -> None:

@@ -131,6 +131,15 @@ def test_an_upload_repeated_under_its_key_is_the_same_one(server: ApiServer, way
     assert owned["job_id"] != first["job_id"]
 
 
+def test_long_comments_are_refused(server: ApiServer) -> None:
+    """They are kept with every object of an upload: a megabyte would become one for each of a thousand files."""
+    refused = problem(server.post(("a", b"a"), data={"comments": "c" * 4001}), 422)
+
+    assert "comments" in refused["detail"]
+    assert "4,000" in refused["detail"]
+    server.send(("a", b"a"), data={"comments": "\u00e4" * 4000})
+
+
 def test_two_keys_that_differ_are_refused(server: ApiServer) -> None:
     """Which of header and field is meant, nobody can know."""
     response = server.post(("a", b"a"), headers={"Idempotency-Key": "x"}, data={"idempotency_key": "y"})

@@ -1,7 +1,7 @@
 """Intake and archive, without a server: what happens when the queue is down, and to links that two assets share."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -102,6 +102,18 @@ def test_what_took_long_to_come_is_not_swept_before_it_is_recorded(archive: Arch
     with pytest.raises(SweptAway, match=r"slower\.txt.*send it again"):
         intake.accept([slower], key="again")
     assert intake.accept([intake.put("slower.txt", b"slower")], key="again").asset_ids
+
+
+def test_assets_stay_in_the_order_in_which_they_were_sent(archive: Archive, intake: Intake) -> None:
+    """However many ids are made for them in one millisecond, of which the counter begins anew every 4,096."""
+    one = intake.put("0", b"words")
+    sent = [str(number) for number in range(5000)]
+
+    made = intake.accept([replace(one, name=name) for name in sent], key="once")
+
+    assert [asset.name for asset_id in made.asset_ids if (asset := archive.assets.asset(asset_id))] == sent
+    again = intake.accept([replace(one, name=name) for name in sent], key="once")
+    assert (again.is_repeat, again.asset_ids == made.asset_ids) == (True, True)
 
 
 def test_jobs_go_to_the_processor_of_the_content(intake: Intake, queue: FakeQueue) -> None:

@@ -102,6 +102,7 @@ def test_fields_that_no_database_takes_are_refused(narrow: ApiServer) -> None:
     """Too long, a NUL, no UTF-8."""
     problem(narrow.post(("a", b"a"), data={"owner": "o" * 201}), 422)
     problem(narrow.post(("a", b"a"), data={"comments": "nul \0"}), 422)
+    problem(narrow.post(("a", b"a"), headers=[("Idempotency-Key", "x"), ("Idempotency-Key", "y")]), 422)
     problem(narrow.post(("a", b"a"), headers={"Idempotency-Key": "k" * 201}), 422)
     problem(narrow.post(("a", b"a"), data={"owner": b"\xff\xfe"}), 422)  # type: ignore[dict-item]
 
@@ -128,6 +129,21 @@ def test_a_client_that_stalls_is_let_go(narrow: ApiServer) -> None:
 
     assert told == 408
     until(lambda: narrow.incoming() == [], "what was begun has gone")
+
+
+def test_an_upload_that_outlasts_the_end_of_the_server_is_told_so(tmp_path: Path) -> None:
+    """With a problem, once the grace is over; nothing of it stays."""
+    with ApiServer(tmp_path, processes=0, grace_s=1) as server, held_upload(server) as connection:
+        until(server.incoming, "the file has begun")
+        server.stop()
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        told = json.loads(response.read())
+
+    assert (response.status, told["status"]) == (503, 503)
+    assert int(response.headers["Retry-After"]) >= 1
+    assert "send it again" in told["detail"]
+    assert server.incoming() == []
 
 
 def test_a_client_that_trickles_is_let_go(narrow: ApiServer) -> None:
