@@ -4,6 +4,7 @@ Forms of files, read as they come in: every file goes straight into the object s
 The parser of python-multipart tells what it finds in the bytes; `FormReader` puts it where it belongs.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -18,6 +19,8 @@ from allocator.ingest.intake import Brought
 FILE_FIELDS = frozenset(("files[]", "files", "file"))
 TEXT_FIELDS = frozenset(("payload", "owner", "comments", "idempotency_key"))
 UNNAMED = "unnamed"
+
+MAX_PATH_CHARS = 4096
 
 
 @dataclass
@@ -155,12 +158,12 @@ class FormReader:
             raise Problem(413, f"more than {limits.max_files} files in one request", limit=limits.max_files)
         # What is no UTF-8 gets a name that is.
         name = raw_name.decode("utf-8", "replace") or UNNAMED
-        if len(name) > limits.max_name_chars:
-            raise Problem(
-                413,
-                f"a file's name of {len(name)} characters is longer than {limits.max_name_chars}: {name[:40]!a}…",
-                limit=limits.max_name_chars,
-            )
+        # A name may say in which folder it was: of file systems, too, each part has one limit, and all have another.
+        part = max(re.split(r"[/\\]", name), key=len)
+        for text, limit in ((part, limits.max_name_chars), (name, MAX_PATH_CHARS)):
+            if len(text) > limit:
+                said = f"a file's name of {len(text):,} characters is longer than {limit:,}: {text[:40]!a}…"
+                raise Problem(413, said, limit=limit)
         if "\0" in name:
             raise Problem(422, f"a file's name has a NUL: {name!a}")
         self._name = name

@@ -30,7 +30,7 @@ class ApiSettings(Settings):
     max_file_bytes: int = Field(8 * 1024**3, ge=1, description="Most bytes of one file.")
     max_field_bytes: int = Field(16 * 1024**2, ge=1, description="Most bytes of a field that is no file: payload.")
     max_files: int = Field(1000, ge=1, description="Most files and documents of one request.")
-    max_name_chars: int = Field(255, ge=1, le=1000, description="Longest name of a file.")
+    max_name_chars: int = Field(255, ge=1, le=1000, description="Longest name of a file, or of a folder before it.")
     max_uploads: int = Field(16, ge=1, le=32, description="Most uploads at a time; each may take a thread.")
     head_s: float = Field(10.0, gt=0, description="How long a client may take to send the headers of a request.")
     stall_s: float = Field(30.0, gt=0, description="How long a client may send nothing in the middle of an upload.")

@@ -13,6 +13,10 @@ SOME_ID = "019ad3c5-7c5e-7a41-b2c8-0f6d5a1e9b77"
 ANOTHER_ID = "019ad3c5-7c5e-7b02-8d11-4c2f9e7a6053"
 
 
+MAX_LEVELS = 200
+"""Of facts: pydantic writes 255, and the schema of a document has two for each of the document's own."""
+
+
 class View(BaseModel):
     """Base of all answers."""
 
@@ -104,13 +108,15 @@ class StepView(View):
 class DetailView(ObjectView):
     """An object with all that was found in it and happened to it."""
 
-    facts: dict[str, Any] | None = Field(description="What its processor found in it.")
+    facts: dict[str, Any] | None = Field(
+        description=f"What its processor found in it; what lies deeper than {MAX_LEVELS} levels is shown as …"
+    )
     steps: list[StepView]
 
     @classmethod
     def whole(cls, asset: Asset, job: StoredJob | None) -> Self:
         """The view of an asset and its job."""
-        facts = None if asset.facts_json is None else msgspec.json.decode(asset.facts_json)
+        facts = None if asset.facts_json is None else _shallow(msgspec.json.decode(asset.facts_json), MAX_LEVELS)
         return cls.of(asset, facts=facts, steps=_steps(asset, job))
 
 
@@ -233,6 +239,17 @@ class ReadyView(View):
 def utc(at: float) -> datetime:
     """Seconds since 1970 as an instant."""
     return datetime.fromtimestamp(at, UTC)
+
+
+def _shallow(value: Any, levels: int) -> Any:
+    """The same without what lies deeper."""
+    if not isinstance(value, dict | list):
+        return value
+    if not levels:
+        return "…"
+    if isinstance(value, list):
+        return [_shallow(item, levels - 1) for item in value]
+    return {key: _shallow(item, levels - 1) for key, item in value.items()}
 
 
 def _steps(asset: Asset, job: StoredJob | None) -> list[StepView]:

@@ -1,6 +1,7 @@
 """`allocator find`."""
 
 import json
+import os
 import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -14,6 +15,9 @@ from allocator.cli.failing import fail
 from allocator.cli.options import AsJson, seconds
 from allocator.cli.remote import DEFAULT_SERVER, OBJECTS, ApiKey, ServerUrl, ask, connect
 from allocator.cli.showing import shown
+
+MAX_TEXT_CHARS = 1000
+"""As many as a server looks for."""
 
 
 def find(
@@ -39,8 +43,12 @@ def find(
 
     Examples: `allocator find holiday -k media`, `allocator find -o ada --since 30d --json`
     """
+    text = " ".join(words or ())
+    if len(text) > MAX_TEXT_CHARS:
+        fail(f"TEXT: has {len(text):,} characters, and may have {MAX_TEXT_CHARS:,}")
     given = {
-        "text": " ".join(words or ()) or None,
+        # What is no UTF-8 here was replaced when it was sent.
+        "text": os.fsencode(text).decode("utf-8", "replace") or None,
         "owner": owner,
         "kind": kind,
         "type": type,

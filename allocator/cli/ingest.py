@@ -38,8 +38,18 @@ TOLD = 20
 """Lines of what went wrong that are shown; --json has them all."""
 
 
+def _named(text: str) -> Path:
+    # To `Path` it is the present folder, and to a script a variable that was not set.
+    if not text:
+        raise typer.BadParameter("is empty; write . for the present folder")
+    return Path(text)
+
+
 def ingest(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files, and folders with all that is in them.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH…", help="Files, and folders with all that is in them.", parser=_named),
+    ],
     server: ServerUrl = DEFAULT_SERVER,
     key: ApiKey = None,
     owner: Annotated[str, typer.Option("--owner", "-o", metavar="NAME", help="Whose they are.")] = "anonymous",

@@ -46,7 +46,7 @@ def data_folder(given: Path | None) -> Path:
 
 @contextmanager
 def open_archive(data: Path | None, store_url: str | None) -> "Iterator[Archive]":
-    """An archive that is there already: a folder or database that was mistyped is not made."""
+    """An archive that is there already: a folder or database that was mistyped is not made, nor recorded there."""
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -60,7 +60,7 @@ def open_archive(data: Path | None, store_url: str | None) -> "Iterator[Archive]
         url = make_url(store_url or default_url())
         if url.drivername.startswith("sqlite") and not Path(url.database or "").is_file():
             fail(f"there is no database {url.database}; name the one of the server with --store")
-        archive = Archive.open(folder, store_url)
+        archive = Archive.open(folder, store_url, to_look=True)
     except (AllocatorError, ValueError, ArgumentError) as error:
         fail(str(error))
     try:

@@ -32,7 +32,7 @@ def http_options(server: str, key: str | None) -> dict[str, Any]:
         fail(f"--server {server!r} is no address of a server: {error}")
     # A line for each request is for nobody who reads a summary.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    if key is not None and not (key.isascii() and key.isprintable()):
+    if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
         fail("--key: has a character that no key has")
     return {
         "base_url": server,

@@ -1,5 +1,6 @@
 """Which files of a folder are sent: all that no pattern ignores, and nothing that lies outside of it."""
 
+import codecs
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -148,11 +149,13 @@ class _Walk:
         path = os.path.join(folder, IGNORE_FILE)
         try:
             with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-                text = os.fsdecode(file.read(MAX_IGNORE_BYTES))
+                content = file.read(MAX_IGNORE_BYTES).removeprefix(codecs.BOM_UTF8)
         except OSError:
             # None there, or a link or a folder, which git passes over as well.
             return
-        lines = [line for line in text.splitlines() if self._is_pattern(line, path)]
+        # Nothing else ends a line: a form feed may be part of a name.
+        lines = [line.removesuffix("\r") for line in os.fsdecode(content).split("\n")]
+        lines = [line for line in lines if self._is_pattern(line, path)]
         yield pathspec.GitIgnoreSpec.from_lines(lines)
 
     def _is_pattern(self, line: str, path: str) -> bool:

@@ -90,7 +90,7 @@ def identify_head(
     """
     if not head:
         return EMPTY
-    if media := _media_type(head):
+    if media := _media_type(head, size):
         return Identity(Kind.MEDIA, media)
     is_whole = len(head) >= size
     if may_be_json(head, is_whole):
@@ -118,6 +118,7 @@ _PREFIXES: list[tuple[bytes, str]] = [
     (b"8BPS\x00\x01", "image/vnd.adobe.photoshop"),
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "image/jp2"),
     (b"fLaC\x00\x00\x00\x22", "audio/flac"),
+    (b"fLaC\x80\x00\x00\x22", "audio/flac"),
     (b"MThd\x00\x00\x00\x06", "audio/midi"),
     (b"#!AMR\n", "audio/amr"),
     (b"FLV\x01", "video/x-flv"),
@@ -138,25 +139,54 @@ _BRANDS = {
     b"qt  ": "video/quicktime",
 }
 _BMP_HEADER_BYTES = {12, 40, 52, 56, 64, 108, 124}
-_PORTABLE_MAP = re.compile(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*\d{1,6}\s+\d{1,6}\s")
+_BETWEEN = rb"\s+(?:#[^\n]*\n\s*)*"
+# Type, width, height, and of all but bitmaps the greatest value.
+_PORTABLE_MAP = re.compile(
+    rb"P(?:([14])"
+    + 2 * (_BETWEEN + rb"(\d{1,6})")
+    + rb"|([2356])"
+    + 2 * (_BETWEEN + rb"(\d{1,6})")
+    + _BETWEEN
+    + rb"\d{1,5})\s"
+)
+_PLAIN_VALUES = re.compile(rb"[\d\s]*(?:#[^\n]*(?:\n[\d\s]*|\Z))*")
+_AIFF_CHUNKS = frozenset(
+    (
+        b"COMM",
+        b"SSND",
+        b"FVER",
+        b"MARK",
+        b"INST",
+        b"COMT",
+        b"NAME",
+        b"AUTH",
+        b"(c) ",
+        b"ANNO",
+        b"ID3 ",
+        b"CHAN",
+        b"APPL",
+    )
+)
+_MAX_BRANDS_BYTES = 64 * 1024
 _MP3_KBIT = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0)
 _MP3_LOW_KBIT = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0)
 _MP3_HZ = (44100, 48000, 32000, 0)
 
 
-def _media_type(head: bytes) -> str:
+def _media_type(head: bytes, size: int) -> str:
     for prefix, media_type in _PREFIXES:
         if head.startswith(prefix):
             return media_type
     if head[:4] == b"RIFF":
         return _RIFF.get(head[8:12], "")
-    if head[4:8] == b"ftyp":
+    # What is also a word takes more than the word.
+    if head[4:8] == b"ftyp" and 8 <= int.from_bytes(head[:4]) <= _MAX_BRANDS_BYTES:
         return _BRANDS.get(head[8:12], "video/3gpp" if head[8:11] == b"3gp" else "video/mp4")
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return "video/webm" if b"webm" in head[:64] else "video/x-matroska" if b"matroska" in head[:64] else ""
-    if head[:4] == b"OggS":
+    if head[:5] == b"OggS\x00":
         return "video/ogg" if b"\x80theora" in head[:512] else "audio/ogg"
-    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC") and head[12:16] in _AIFF_CHUNKS:
         return "audio/aiff"
     if head[:3] == b"ID3" and len(head) >= 10 and head[3] < 5 and max(head[6:10]) < 0x80:
         return "audio/mpeg"
@@ -164,11 +194,23 @@ def _media_type(head: bytes) -> str:
         return "image/bmp"
     if head[:4] == b"\x00\x00\x01\x00" and _is_icon(head):
         return "image/x-icon"
-    if _PORTABLE_MAP.match(head[:256]):
+    if _is_portable_map(head, size):
         return "image/x-portable-anymap"
     if head[:1] == b"\x47" and len(head) >= 188 * 4 and set(head[: 188 * 4 : 188]) == {0x47}:
         return "video/mp2t"
     return "audio/mpeg" if _is_mp3(head) else ""
+
+
+def _is_portable_map(head: bytes, size: int) -> bool:
+    """Whether what follows its header can be a picture: P1, 34 and 120 may well be the first columns of a table."""
+    found = _PORTABLE_MAP.match(head[:1024])
+    if found is None:
+        return False
+    form, width, height = (found[group] or found[group + 3] for group in (1, 2, 3))
+    if form in b"123":
+        return _PLAIN_VALUES.fullmatch(head, found.end()) is not None
+    row_bytes = (int(width) + 7) // 8 if form == b"4" else int(width) * (3 if form == b"6" else 1)
+    return size >= found.end() + row_bytes * int(height) or not _is_text(head, is_whole=False)
 
 
 def _is_icon(head: bytes) -> bool:

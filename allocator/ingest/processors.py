@@ -58,7 +58,7 @@ class Archive:
     assets: Assets
 
     @classmethod
-    def open(cls, data: Path, store_url: str | None = None) -> Self:
+    def open(cls, data: Path, store_url: str | None = None, *, to_look: bool = False) -> Self:
         """
         Open what lies in a folder, making what is missing.
 
@@ -66,6 +66,7 @@ class Archive:
             data: The object store is the folder itself (objects/ and incoming/ in it), the library is library/ in it,
                 and rules.toml in it, if there is one, replaces the default rules.
             store_url: See `open_store`.
+            to_look: Nothing is to be recorded: the database may be the wrong one, and does not enrol.
         Raises:
             ObjectStoreUnavailable, OutOfSpace, LibraryUnavailable, WrongRules, StoreUnavailable, ValueError: See there.
         """
@@ -75,7 +76,8 @@ class Archive:
         rules = load_rules(own_rules if own_rules.exists() else None)
         store = open_store(store_url)
         try:
-            enrol(objects, store)
+            if not to_look:
+                enrol(objects, store)
         except BaseException:
             store.close()
             raise

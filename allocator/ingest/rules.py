@@ -140,7 +140,7 @@ def parse_rules(content: bytes, source: str) -> Rules:
         raise WrongRules(source, "", "", f"more than {MAX_RULES_BYTES:,} bytes are no set of rules")
     try:
         data = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise WrongRules(source, "", "", f"no valid TOML: {error}") from None
     _refuse_unknown(data, {"rule"}, source, "", "")
     entries = data.get("rule")
@@ -250,7 +250,10 @@ class _Reader:
             if isinstance(when, date) and not isinstance(when, datetime):
                 when = datetime(when.year, when.month, when.day)
             if isinstance(when, datetime):
-                return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+                at = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+                # At the ends of the calendar a zone may lead out of it.
+                if _day(at) is not None:
+                    return at
         except (ValueError, OverflowError):
             pass
         raise self._wrong(f"match.{key}", f"must be a date such as 2024-01-31, or an instant, not {value!r}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from allocator.ingest.objects import MIN_AGE_S, Damage, Swept
 from allocator.ingest.processors import Archive
-from allocator.ingest.sweeping import FolderShared, others
+from allocator.ingest.sweeping import NAME, FolderShared, enrol, others
 from allocator.persistence import Placed
 
 
@@ -76,9 +76,12 @@ def collect(archive: Archive, older_than_s: float = MIN_AGE_S, *, dry_run: bool 
         older_than_s: Spares what is younger; longer than any upload takes until it is recorded.
         dry_run: Remove nothing, and say what would be removed.
     Raises:
-        FolderShared: Another database may refer to what this one does not know. Nothing was removed.
+        FolderShared: Another database may refer to what this one does not know. Nothing was, or would be, removed.
     """
-    if not dry_run and (shared_with := others(archive.objects, archive.store)):
+    if not dry_run and not (archive.objects.root / NAME).exists():
+        # From before databases were written down.
+        enrol(archive.objects, archive.store)
+    if shared_with := others(archive.objects, archive.store):
         raise FolderShared(archive.objects, shared_with)
     links = 0
     # Links first: one into bytes that are gone would lead nowhere.

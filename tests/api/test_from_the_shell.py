@@ -69,21 +69,18 @@ def test_a_second_run_sends_nothing_twice(url: str, server: ApiServer, tmp_path:
     }
 
 
-def test_what_is_not_sent_is_told(url: str, tmp_path: Path) -> None:
+def test_what_is_not_sent_is_told(narrow: ApiServer, tmp_path: Path) -> None:
     """What is skipped is no failure; what the server refuses is one, and the rest is sent all the same."""
     (tmp_path / "link").symlink_to("/etc/passwd")
     (tmp_path / "good.txt").write_text("good")
-    (tmp_path / "sub").mkdir()
-    for part in ("sub/" + "x" * 200, "sub/" + "x" * 200 + "/" + "y" * 200):
-        (tmp_path / part).mkdir()
-    (tmp_path / ("sub/" + "x" * 200) / "long.txt").write_text("its name has more than 255 characters" * 2)
-    (tmp_path / ("sub/" + "x" * 200) / ("y" * 200) / "longer.txt").write_text("this too")
+    (tmp_path / ("x" * 41)).mkdir()
+    (tmp_path / ("x" * 41) / "long.txt").write_text("the name of its folder is too long")
 
-    done = run("ingest", tmp_path, "--server", url)
+    done = run("ingest", tmp_path, "--server", f"http://127.0.0.1:{narrow.port}")
 
     assert done.exit_code == 1
     assert "a symbolic link, which is not followed" in done.stderr
-    assert "longer than 255" in done.stderr
+    assert "longer than 40" in done.stderr
     assert "failed: " in done.stderr
 
 
@@ -121,6 +118,10 @@ def test_a_dry_run_asks_no_server(tmp_path: Path) -> None:
         (["find", "x", "--server", "http://127.0.0.1:1"], "no server answers"),
         (["find", "x", "--server", "ftp://x"], "no address of a server"),
         (["find", "x", "--key", "k\u00f6y"], "--key"),
+        (["find", "x", "--key", "key "], "--key"),
+        (["find", "x" * 1001], "TEXT: has 1,001 characters, and may have 1,000"),
+        (["find", "\udcff", "--server", "http://127.0.0.1:1"], "no server answers"),
+        (["ingest", ""], "is empty; write . for the present folder"),
         (["find", "x", "--since", "yesterday"], "is no age"),
         (["find", "x", "--since", "999999w"], "longer ago than there are dates"),
         (["get", "x", "-o", "."], "is a folder"),
@@ -227,18 +228,17 @@ def test_the_same_file_under_the_same_name_is_sent_once(url: str, tmp_path: Path
     assert len({outcome.object_id for outcome in outcomes}) == 1
 
 
-def test_one_that_is_refused_does_not_keep_the_others_back(url: str, tmp_path: Path) -> None:
+def test_one_that_is_refused_does_not_keep_the_others_back(narrow: ApiServer, tmp_path: Path) -> None:
     """What goes together is refused together; then each is sent alone."""
-    (tmp_path / ("n" * 150)).mkdir()
-    (tmp_path / ("n" * 150) / ("m" * 150)).write_text("its name is too long")
-    for number in range(3):
+    (tmp_path / ("n" * 41)).write_text("its name is too long")
+    for number in range(2):
         (tmp_path / f"{number}.txt").write_text(f"beside it {number}")
 
-    outcomes, _ = send_through(Lossy(), url, tmp_path)
+    outcomes, _ = send_through(Lossy(), f"http://127.0.0.1:{narrow.port}", tmp_path)
 
-    assert sorted(outcome.state for outcome in outcomes) == ["failed", "sent", "sent", "sent"]
+    assert sorted(outcome.state for outcome in outcomes) == ["failed", "sent", "sent"]
     (failed,) = [outcome for outcome in outcomes if outcome.error is not None]
-    assert "longer than 255" in str(failed.error)
+    assert "longer than 40" in str(failed.error)
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -87,6 +87,19 @@ def test_an_array_is_a_document_for_each_item(server: ApiServer) -> None:
     assert "upload" not in server.object(accepted["system_ids"][2])["facts"]
 
 
+@pytest.mark.parametrize("content", [b'{"a":' * 190 + b"1" + b"}" * 190, b'[{"a":' * 99 + b"1" + b"}]" * 99])
+def test_a_document_of_many_levels_is_shown(server: ApiServer, content: bytes) -> None:
+    """Its schema has two for each of its own, more than an answer may have: what lies deeper is left out of that."""
+    accepted = server.send(("deep.json", content))
+    (placed,) = server.finished(accepted["job_id"])["objects"]
+
+    found = server.object(placed["id"])
+
+    assert (found["state"], found["facts"]["documents"]) == ("done", 1)
+    assert "…" in json.dumps(found["facts"], ensure_ascii=False)
+    assert server.client.get(f"{OBJECTS}/{placed['id']}/content").content == content
+
+
 def test_the_processor_has_the_last_word_on_what_a_file_is(server: ApiServer) -> None:
     """Large files go by their beginning to the processor of JSON, which finds out that one of them is none."""
     rows = b",\n".join(b'{"n": %d, "text": "%s"}' % (n, b"x" * 100) for n in range(10_000))

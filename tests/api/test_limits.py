@@ -70,6 +70,8 @@ def test_long_names_and_fields_are_refused(narrow: ApiServer) -> None:
     assert problem(narrow.post(("n" * 41, b"x")), 413)["limit"] == 40
     assert problem(narrow.post(data={"payload": '{"text": "%s"}' % ("x" * 1000)}), 413)["limit"] == 1_000
     narrow.send(("ä" * 40, b"x"))
+    narrow.send(("/".join(["n" * 40] * 99), b"x"))
+    assert problem(narrow.post(("/".join(["n" * 40] * 101), b"x")), 413)["limit"] == 4_096
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from typer.testing import CliRunner, Result
 from allocator.cli import app
 from allocator.ingest.intake import Intake
 from allocator.ingest.processors import Archive, _facts
+from allocator.ingest.sweeping import FolderShared
+from allocator.persistence import open_store
 from tests.api.test_intake import AnAttempt
 from tests.ingest.samples import SAMPLE_DATA, files_below, put
 from tests.persistence.builders import FakeQueue, a_lease, an_ending
@@ -142,6 +144,25 @@ def test_nothing_goes_by_the_word_of_another_database(where: list[object], tmp_p
     assert "It has no asset at all" in empty.stderr
     assert "which is not there" in others.stderr
     assert links(tmp_path) == before
+
+
+def test_who_only_looks_is_not_taken_for_an_owner(where: list[object], tmp_path: Path) -> None:
+    """A wrong database that looks, or is refused, keeps nothing from being deleted later by the right one."""
+    data = tmp_path / "data"
+    wrong = ["--data", data, "--store", f"sqlite:///{tmp_path / 'wrong.db'}"]
+    open_store(f"sqlite:///{tmp_path / 'wrong.db'}").close()
+    before = (data / "databases").read_bytes()
+
+    looked = run("objects", "verify", *wrong)
+    refused = run("objects", "gc", *wrong)
+    dry = run("objects", "gc", "--dry-run", "--force", *wrong)
+    forced = run("objects", "gc", "--force", *wrong)
+
+    assert (looked.exit_code, refused.exit_code) == (0, 2)
+    # What a dry run tells is what would be.
+    assert [type(done.exception) for done in (dry, forced)] == [FolderShared, FolderShared]
+    assert (data / "databases").read_bytes() == before
+    assert run("objects", "gc", *where).exit_code == 0
 
 
 def test_the_library_is_made_anew(where: list[object], tmp_path: Path) -> None:

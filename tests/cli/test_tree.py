@@ -63,6 +63,13 @@ def test_gitignore_files_hold_in_their_folder(tmp_path: Path) -> None:
     assert len(names([root], (), False)) == 9
 
 
+def test_gitignore_files_are_read_as_git_reads_them(tmp_path: Path) -> None:
+    """With a byte order mark and carriage returns, as some editors write them; a form feed ends no line."""
+    root = made(tmp_path / "r", "secret.txt", "kept.txt", "ff.one", _="\ufeffsecret.txt\r\nff.one\x0cxx\r\n")
+
+    assert sorted(names([root])) == [".gitignore", "ff.one", "kept.txt"]
+
+
 def test_patterns_given_come_before_those_found(tmp_path: Path) -> None:
     """They leave out, and with ! they take in."""
     root = made(tmp_path / "r", "a.log", "b.txt", "sub/b.txt", _="*.log\n")

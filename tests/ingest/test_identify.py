@@ -116,6 +116,22 @@ def test_the_standard_library_holds_no_surprises() -> None:
         pytest.param(b"Rar!\x1a\x07\x00" + bytes(50), Identity(Kind.OTHER, "application/vnd.rar"), id="rar"),
         pytest.param(b"wOF2" + bytes(50), Identity(Kind.OTHER, "font/woff2"), id="one of the long tail"),
         pytest.param(b"", Identity(Kind.OTHER, "application/x-empty"), id="empty"),
+        pytest.param(b"fLaC\x80\x00\x00\x22" + bytes(34), Identity(Kind.MEDIA, "audio/flac"), id="short flac"),
+        pytest.param(b"P1\n# two\n2 1\n0 1\n", Identity(Kind.MEDIA, "image/x-portable-anymap"), id="plain bitmap"),
+        pytest.param(b"P5 # eyes\n2 1 255\n..", Identity(Kind.MEDIA, "image/x-portable-anymap"), id="graymap"),
+        pytest.param(b"P4 8 900\n\x00\x01", Identity(Kind.MEDIA, "image/x-portable-anymap"), id="bitmap, cut off"),
+        *[
+            pytest.param(text, Identity(Kind.OTHER, "text/plain"), id=text.decode())
+            for text in (
+                b"P1\t34\t120\t7.5\nP2\t41\t131\t8.25\n",
+                b"P1 12 34 is my seat number",
+                b"P5 100 200 shipments arrived",
+                b"P6 100 200 300 boxes",
+                b"the ftyp box",
+                b"OggS is a magic",
+                b"FORM 10 AIFF file",
+            )
+        ],
     ],
 )
 def test_content_decides(tmp_path: Path, content: bytes, expected: Identity) -> None:

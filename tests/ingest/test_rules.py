@@ -171,6 +171,7 @@ def test_no_value_leaves_its_component(name: str, owner: str, type: str) -> None
         ("rule = []", "there are no rules"),
         ("rule = 1", "there are no rules"),
         ("[[rule]", "no valid TOML"),
+        pytest.param("x = " + "9" * 5000, "no valid TOML", id="a number of 5,000 digits"),
         ('rules = 1\n[[rule]]\nname = "a"\npath = "{name}"', "test.toml, rules: there is no such key"),
         ('[[rule]]\npath = "{name}"', "rule number 1, name: must be a text"),
         ('[[rule]]\nname = "a"', "rule 'a', path: must be a template"),
@@ -201,6 +202,8 @@ def test_a_wrong_file_is_refused(text: str, said: str) -> None:
         ('after = "2023-02-29"', "match.after"),
         ("before = 2024", "match.before"),
         ("before = 12:00:00", "match.before"),
+        ("after = 0001-01-01T00:00:00+14:00", "match.after"),
+        ("before = 9999-12-31T23:59:59-12:00", "match.before"),
         ("after = 2024-01-02, before = 2024-01-02", "match.after"),
     ],
 )
