@@ -304,6 +304,34 @@ def test_a_schema_larger_than_its_bound_is_left_out() -> None:
     assert "its keys are data" in facts["schema_note"]
 
 
+def test_of_very_many_keys_no_schema_is_inferred() -> None:
+    """Inferring it would take a kilobyte of memory for each, in a process that has not so much."""
+    facts = of_json([{f"{row} {column}": 1 for column in range(10)} for row in range(2_001)])
+
+    assert (facts["records"], facts["schema"]) == (2_001, None)
+    assert "more than 20,000 keys" in facts["schema_note"]
+
+
+def test_a_number_of_very_many_digits_is_told(tmp_path: Path) -> None:
+    """It is JSON; and no reader here takes it."""
+    (tmp_path / "x").write_text('{"a": %s}' % ("9" * 4301))
+
+    with pytest.raises(Unreadable, match=r"This JSON has an integer of more than 4,300 digits"):
+        json_facts([tmp_path / "x"])
+
+
+@pytest.mark.parametrize("count", [3, 4, 20])
+def test_the_beginning_of_a_photo_is_told_as_that(tmp_path: Path, count: int) -> None:
+    """In words for people."""
+    path = tmp_path / "x"
+    path.write_bytes(a_picture("JPEG")[:count])
+
+    with pytest.raises(Unreadable) as refused:
+        media_facts(path, identify(path))
+
+    assert "MPO" not in str(refused.value)
+
+
 def test_documents_beyond_the_bound_are_not_in_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are counted, and the note says how many were left out."""
     monkeypatch.setattr(documents_module, "MAX_VALUES", 10)

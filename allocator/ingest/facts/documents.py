@@ -29,6 +29,9 @@ MAX_VALUES = 2_000_000
 MAX_SCHEMA_BYTES = 256 * 1024
 """Largest schema that is kept: objects that are used as maps have a property for every key."""
 
+MAX_KEYS = 20_000
+"""Different keys, above which no schema is inferred: it would be larger than that, and takes a kilobyte for each."""
+
 MAX_COLUMNS = 1000
 LEAST_FILLED = 0.5
 
@@ -75,13 +78,14 @@ def json_facts(paths: Iterable[Path | str] = (), documents: Iterable[Any] = ()) 
 def _facts(files: list[Path], documents: Iterable[Any]) -> dict[str, Any]:
     schema = _Schema()
     table = _Table()
+    keys: set[str] = set()
     count = 0
     for document in _all(files, documents):
-        values, deep = _measure(document)
+        values, deep = _measure(document, keys)
         if deep:
             raise Unreadable(f"This JSON is nested deeper than {MAX_DEPTH} levels, too deep to be looked into.")
         count += 1
-        schema.add(document, values)
+        schema.add(document, values, len(keys))
         for record in document if isinstance(document, list) else (document,):
             table.add(record)
     suits, reason = table.verdict()
@@ -115,7 +119,7 @@ def _documents(data: bytes) -> Iterator[Any]:
         problem = error
     first_end = body.find(b"\n")
     if first_end < 0 or not body[first_end:].strip():
-        raise Unreadable(f"This is no JSON: {_said(problem)}.")
+        raise _refused(problem)
     for number, line in enumerate(body.split(b"\n"), 1):
         if not line.strip():
             continue
@@ -128,16 +132,19 @@ def _documents(data: bytes) -> Iterator[Any]:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if number == 1:
                 # Then it was never meant to be lines.
-                raise Unreadable(f"This is no JSON: {_said(problem)}.") from None
-            raise Unreadable(f"This is no JSON: line {number}: {_said(error)}.") from None
+                raise _refused(problem) from None
+            raise _refused(error, f" in line {number}") from None
 
 
-def _said(error: Exception) -> str:
-    return plain_text(str(error)).rstrip(".")
+def _refused(error: Exception, line: str = "") -> Unreadable:
+    if "Integer value out of range" in str(error):
+        # Python's limit, which the parser keeps as well.
+        return Unreadable(f"This JSON has an integer of more than 4,300 digits{line}, too long to be looked into.")
+    return Unreadable(f"This is no JSON{line}: {plain_text(str(error)).rstrip('.')}.")
 
 
-def _measure(document: Any) -> tuple[int, bool]:
-    """How many values a document has, and whether it is nested too deep. Without recursion."""
+def _measure(document: Any, keys: set[str]) -> tuple[int, bool]:
+    """How many values a document has, and whether it is nested too deep; its keys are added. Without recursion."""
     count = 0
     level = [document]
     for _ in range(MAX_DEPTH + 1):
@@ -145,6 +152,7 @@ def _measure(document: Any) -> tuple[int, bool]:
         below: list[Any] = []
         for value in level:
             if isinstance(value, dict):
+                keys.update(value)
                 below.extend(value.values())
             elif isinstance(value, list):
                 below.extend(value)
@@ -161,8 +169,13 @@ class _Schema:
         self._builder = SchemaBuilder()
         self._values = 0
         self._left_out = 0
+        self._keys = 0
 
-    def add(self, document: Any, values: int) -> None:
+    def add(self, document: Any, values: int, keys: int) -> None:
+        """Another document, of so many values; `keys` is how many different ones there were in all so far."""
+        self._keys = keys
+        if keys > MAX_KEYS:
+            return
         if self._values + values > MAX_VALUES:
             self._left_out += 1
             return
@@ -171,6 +184,8 @@ class _Schema:
 
     def result(self) -> tuple[dict[str, Any] | None, str | None]:
         """The schema, and a note on what it leaves out."""
+        if self._keys > MAX_KEYS:
+            return None, f"left out: it would have more than {MAX_KEYS:,} keys, which are data"
         found: dict[str, Any] = self._builder.to_schema()
         size = len(msgspec.json.encode(found))
         if size > MAX_SCHEMA_BYTES:

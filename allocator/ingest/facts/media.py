@@ -24,7 +24,7 @@ MAX_IMAGE_PIXELS = 89_478_485
 
 PILLOW_FORMATS = {
     "image/png": ["PNG"],
-    "image/jpeg": ["JPEG", "MPO"],
+    "image/jpeg": ["JPEG"],
     "image/gif": ["GIF"],
     "image/tiff": ["TIFF"],
     "image/webp": ["WEBP"],
