@@ -21,7 +21,7 @@ Every error is a problem in the sense of RFC 9457. Instants are UTC. Pages are f
 """
 
 
-def create_app(settings: ApiSettings | None = None) -> FastAPI:
+def create_app(settings: ApiSettings | None = None, opened: Services | None = None) -> FastAPI:
     """
     The application, for any ASGI server; one process of it works on an in-process queue at a time.
 
@@ -30,6 +30,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
 
     Args:
         settings: By default from the environment.
+        opened: What it works with, where that is open already; closed when the application ends.
     Raises:
         ValueError: A setting is out of range.
     """
@@ -37,7 +38,7 @@ def create_app(settings: ApiSettings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        services = await to_thread.run_sync(Services, given)
+        services = await to_thread.run_sync(Services, given) if opened is None else opened
         app.state.services = services
         try:
             yield

@@ -10,7 +10,13 @@ from fastapi import FastAPI
 
 from allocator.api.app import create_app
 from allocator.api.heads import BoundedHeads
+from allocator.api.services import Services
 from allocator.api.settings import ApiSettings
+from allocator.domain.errors import AllocatorError
+
+
+class NotOpened(AllocatorError):
+    """A folder, a file or an address that was given cannot be used; nothing was started."""
 
 
 class _Server(uvicorn.Server):
@@ -48,9 +54,23 @@ def serve(settings: ApiSettings | None = None) -> int:
         An exit status: 1 if it could not start.
     Raises:
         ValueError: A setting is out of range.
+        AllocatorError: Something that it works with cannot be opened.
     """
     given = ApiSettings() if settings is None else settings
-    app = create_app(given)
+    # Before the server starts: of what goes wrong there, it has nothing to tell but a traceback.
+    try:
+        services = Services(given)
+    except AllocatorError:
+        raise
+    except (OSError, ValueError) as error:
+        raise NotOpened(str(error)) from error
+    try:
+        return _serve(given, create_app(given, services))
+    finally:
+        services.close()
+
+
+def _serve(given: ApiSettings, app: FastAPI) -> int:
     config = uvicorn.Config(
         app,
         host=given.host,

@@ -384,3 +384,38 @@ def test_a_server_tells_which_files_it_has(server: ApiServer) -> None:
     assert known(owner="known") == known(owner="other", comments="first") == [None] * 3
     assert known(comments="c" * 4000) == [None] * 3
     assert server.client.get(f"{INGEST}/known", params={"file": "no digest:a.txt"}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        (["--data", "/dev/null/files"], "/dev/null/files"),
+        (["--store", "bogus://x"], "bogus"),
+        (["--store", "sqlite:////dev/null/files.db"], "/dev/null/files.db"),
+        (["--queue", "bogus://x"], "bogus"),
+        (["--queue", "redis://127.0.0.1:1/0"], "127.0.0.1:1"),
+        (["--name", ""], "name"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_in_a_sentence(tmp_path: Path, wrong: list[str], text: str) -> None:
+    """With exit status 2, and no traceback; nothing is left running."""
+    options = {
+        "--data": str(tmp_path / "files"),
+        "--store": f"sqlite:///{tmp_path / 'files.db'}",
+        "--queue": "memory://",
+    }
+    options |= {wrong[0]: wrong[1]}
+    command = [sys.executable, "-m", "allocator.cli", "serve", "--port", "0"]
+
+    done = subprocess.run(
+        [*command, *(part for option in options.items() for part in option)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    (said,) = [line for line in done.stderr.splitlines() if not line.startswith("{")]
+    assert (done.returncode, said.startswith("allocator: "), text in said) == (2, True, True)
+    assert "Traceback" not in done.stderr
