@@ -8,7 +8,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from anyio import to_thread
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BeforeValidator
 from starlette.datastructures import Headers
@@ -89,22 +89,26 @@ def look(object_id: str, services: Opened) -> DetailView:
     responses={
         200: {"description": "Its bytes, as sent.", "content": {"*/*": {}}},
         206: {"description": "The range asked for.", "content": {"*/*": {}}},
+        304: {"description": "They are those that If-None-Match names."},
         **responses(400, 403, 404, 410, 416, 421, 422, 503),
     },
 )
 @router.head("/{object_id}/content", include_in_schema=False)
-async def content(object_id: str, services: Opened) -> FileResponse:
+async def content(object_id: str, services: Opened, request: Request) -> Response:
     """Its bytes as they were sent, whole or a range; the ETag is their SHA-256."""
     asset = await to_thread.run_sync(_asset, services, object_id)
     path = services.archive.objects.path(asset.sha256)
     if not await to_thread.run_sync(path.exists):
         raise ObjectMissing(asset.sha256, services.archive.objects.root)
+    tag = f'"{asset.sha256}"'
+    if {tag, "*"} & {known.strip().removeprefix("W/") for known in request.headers.get("if-none-match", "").split(",")}:
+        return Response(status_code=304, headers={"ETag": tag})
     return _Content(
         path,
         headers={
             "Content-Type": asset.type or "application/octet-stream",
             "Content-Disposition": _disposition(asset.name),
-            "ETag": f'"{asset.sha256}"',
+            "ETag": tag,
             # What someone sent must never run as a page of this server.
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "sandbox; default-src 'none'",
@@ -138,6 +142,11 @@ class _Content(FileResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See Starlette."""
         refused = False
+        # A unit that is not known is as if there was none (RFC 9110, 14.2).
+        known = [
+            (name, value) for name, value in scope["headers"] if name != b"range" or value[:6].lower() == b"bytes="
+        ]
+        scope = {**scope, "headers": known}
 
         async def tell(message: Message) -> None:
             nonlocal refused

@@ -32,6 +32,22 @@ def test_a_range_is_given(server: ApiServer) -> None:
     problem(beyond, 416)
     assert beyond.headers["content-range"] == f"bytes */{len(sent)}"
     problem(server.client.get(url, headers={"Range": "bytes=x-y"}), 400)
+    assert server.client.get(url, headers={"Range": "lines=1-2"}).content == sent
+
+
+def test_what_a_client_has_is_not_sent_again(server: ApiServer) -> None:
+    """304 where it names the bytes, alone, among others or as any; otherwise they are sent."""
+    accepted = server.send(("again.bin", b"again and again"))
+    url = f"{OBJECTS}/{accepted['system_ids'][0]}/content"
+    etag = server.client.head(url).headers["etag"]
+
+    found = {
+        known: server.client.get(url, headers={"If-None-Match": known})
+        for known in (etag, f'"another", W/{etag}', "*", '"another"')
+    }
+
+    assert [(each.status_code, len(each.content)) for each in found.values()] == [(304, 0)] * 3 + [(200, 15)]
+    assert {each.headers["etag"] for each in found.values()} == {etag}
 
 
 def test_a_page_that_was_sent_does_not_run(server: ApiServer) -> None:
