@@ -203,6 +203,69 @@ def test_everybody_can_read_and_reach_it(page: "Page", server: ApiServer) -> Non
     assert {"Choose files", "Choose a folder", "owner", "comments", "Put back", "Delete", "search"} <= reached
 
 
+def answered(page: "Page", path: str, status: int, times: int) -> None:
+    """Have the first requests to a path answered so in the server's place, as a proxy does while it restarts."""
+    left = [times]
+
+    def answer(route: Any) -> None:
+        left[0] -= 1
+        if left[0] >= 0:
+            route.fulfill(status=status, body="<h1>Bad gateway</h1>")
+        else:
+            route.continue_()
+
+    page.route(path, answer)
+
+
+def test_what_a_proxy_says_of_a_restart_passes(page: "Page", pages: Pages) -> None:
+    """A file is sent again, and followed to its place."""
+    pages.expected = ["502", "504"]
+    answered(page, "**/api/v1/ingest", 502, 1)
+    answered(page, "**/events", 504, 1)
+
+    page.locator("#files").set_input_files(a_file("behind.txt", b"behind a proxy"))
+
+    shown(sent(page, "behind.txt"), "Placed in text/")
+
+
+def test_what_could_not_be_shown_is_shown_later(page: "Page", pages: Pages, server: ApiServer) -> None:
+    """A list that could not be looked at says so, where it is seen, and is there once the server answers."""
+    pages.expected = ["503"]
+    page.locator("#files").set_input_files(a_file("broken-later.png", broken_picture()))
+    shown(page.locator("#letters"), "broken-later.png")
+    for path in ("**/api/v1/dead-letters?*", "**/api/v1/objects?*", "**/api/v1/queue"):
+        answered(page, path, 503, 1)
+
+    page.reload()
+    shown(page.locator("#letters-empty"), "The dead letters cannot be shown")
+    shown(page.locator("#library-note"), "The library cannot be shown")
+
+    shown(page.locator("#letters"), "broken-later.png")
+    hidden(page.locator("#letters-empty"))
+    page.get_by_label("Find in names and comments").fill("broken-later")
+    shown(page.locator("#library-note"), "1 object found, none of which was placed.")
+    server.client.delete("/api/v1/dead-letters", params={"all": "true"})
+
+
+def test_a_dead_letter_keeps_the_focus_and_says_what_it_asks(page: "Page", server: ApiServer) -> None:
+    """While others come, too; when the letter goes, the focus is at the heading of the list."""
+    page.locator("#files").set_input_files(a_file("broken-first.png", broken_picture()))
+    letter = page.locator("#letters li", has_text="broken-first.png")
+    letter.get_by_role("button", name="Delete").focus()
+    page.locator("#files").set_input_files(a_file("broken-second.png", broken_picture()))
+    shown(page.locator("#letters"), "broken-second.png")
+    focused = page.evaluate("document.activeElement.ariaLabel")
+
+    page.keyboard.press("Enter")
+    letter.get_by_role("button", name="Really delete the dead letter of broken-first.png").wait_for()
+    page.keyboard.press("Enter")
+    gone(letter)
+
+    assert focused == "Delete the dead letter of broken-first.png"
+    assert page.evaluate("document.activeElement.id") == "letters-title"
+    server.client.delete("/api/v1/dead-letters", params={"all": "true"})
+
+
 @pytest.mark.full
 def test_it_goes_on_after_a_restart(tmp_path: Path, pages: Pages) -> None:
     """What was accepted is followed to its place, and what could not be sent meanwhile is sent."""

@@ -5,6 +5,10 @@ import { at, visible } from "./dom.js";
 const KEPT_AS = "allocator-key";
 
 let asking = null;
+let askedMs = 0;
+
+/** How long, in all, a key was waited for. */
+export const waitedForKeyMs = () => askedMs;
 
 /** What the API says when it cannot do what it is asked (RFC 9457). */
 export class Problem extends Error {
@@ -16,7 +20,8 @@ export class Problem extends Error {
 
   /** Whether it passes by itself. */
   get passes() {
-    return [408, 429, 503, 507].includes(this.status);
+    // 502 and 504 are said by a proxy whose server starts again.
+    return [408, 429, 502, 503, 504, 507].includes(this.status);
   }
 
   /** From the parts of a response. */
@@ -40,11 +45,15 @@ export function credentials() {
 /** Whether a plain link cannot get at files: it carries no key. */
 export const hasKey = () => sessionStorage.getItem(KEPT_AS) !== null;
 
-/** Fetch a path; throws Problem where it is refused, TypeError where nobody answers. Waits for a key if one is needed. */
-export async function call(path, options = {}) {
+/**
+ * Fetch a path; throws Problem where it is refused, another error where nobody answers, within `patienceMs` if that is
+ * given. Waits for a key if one is needed.
+ */
+export async function call(path, { patienceMs, ...options } = {}) {
   for (;;) {
     const sent = credentials();
-    const response = await fetch(path, { ...options, headers: { ...options.headers, ...sent } });
+    const signal = patienceMs ? AbortSignal.timeout(patienceMs) : undefined;
+    const response = await fetch(path, { ...options, signal, headers: { ...options.headers, ...sent } });
     if (response.ok) return response;
     const problem = Problem.of(response.status, await response.text(), response.headers.get("Retry-After"));
     if (problem.status !== 401) throw problem;
@@ -53,12 +62,16 @@ export async function call(path, options = {}) {
 }
 
 /** The JSON at a path. */
-export const get = async (path) => (await call(path)).json();
+export const get = async (path, options) => (await call(path, options)).json();
 
 /** Resolves when there is another key than the one that was refused. */
 export function keyAfter(refused, problem) {
   if (credentials().Authorization !== refused) return Promise.resolve();
-  asking ??= ask(refused, problem).finally(() => (asking = null));
+  const began = performance.now();
+  asking ??= ask(refused, problem).finally(() => {
+    asking = null;
+    askedMs += performance.now() - began;
+  });
   return asking;
 }
 
@@ -71,8 +84,13 @@ function ask(refused, problem) {
     form.onsubmit = (event) => {
       event.preventDefault();
       // What is no ASCII cannot be in a header, and is no key.
-      sessionStorage.setItem(KEPT_AS, at("key").value.replace(/[^\x21-\x7e]/g, ""));
+      const key = at("key").value.replace(/[^\x21-\x7e]/g, "");
       at("key").value = "";
+      if (!key) {
+        at("key-refused").textContent = "That is no key: it has no letter or digit.";
+        return;
+      }
+      sessionStorage.setItem(KEPT_AS, key);
       form.hidden = true;
       offerToForget();
       resolve();

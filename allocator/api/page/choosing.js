@@ -12,6 +12,8 @@ export function onFiles(take) {
       at(input).value = "";
     };
   }
+  const invitation = at("invitation").textContent;
+  let reading = 0;
   let depth = 0;
   const mark = (by) => {
     depth = Math.max(0, depth + by);
@@ -23,10 +25,12 @@ export function onFiles(take) {
   addEventListener("drop", async (event) => {
     event.preventDefault();
     mark(-depth);
-    const invitation = at("invitation").textContent;
+    reading += 1;
     at("invitation").textContent = "Reading what was dropped…";
-    take(await dropped(event.dataTransfer));
-    at("invitation").textContent = invitation;
+    const found = await dropped(event.dataTransfer);
+    reading -= 1;
+    if (!reading) at("invitation").textContent = found.length ? invitation : `There was no file in that. ${invitation}`;
+    take(found);
   });
 }
 

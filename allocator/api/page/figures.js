@@ -1,6 +1,6 @@
 // Figures of the queue, looked at often while something happens and seldom otherwise.
 
-import { get } from "./api.js";
+import { get, waitedForKeyMs } from "./api.js";
 import { at } from "./dom.js";
 import { changes } from "./following.js";
 
@@ -9,31 +9,35 @@ const CALM_MS = 5000;
 
 // However slow the server counts, most of its time is its own.
 const REST_RATIO = 5;
+const MOST_REST_MS = 30_000;
+const PATIENCE_MS = 10_000;
 
 let dead = null;
 let timer = null;
 let tookMs = 0;
 let isBusy = false;
 
-/** Show them from now on; `onDead` is called when the number of dead letters has changed. */
-export function showFigures(onDead) {
+/** Show them from now on; `onDead` is called when the number of dead letters has changed, `onAnswer` at every answer. */
+export function showFigures(onDead, onAnswer) {
+  const told = { onDead, onAnswer };
   for (const change of ["object", "ended"]) {
     changes.addEventListener(change, () => {
-      if (!isBusy && timer !== null) rest(BUSY_MS, onDead);
+      if (!isBusy && timer !== null) rest(BUSY_MS, told);
       isBusy = true;
     });
   }
-  return look(onDead);
+  return look(told);
 }
 
-async function look(onDead) {
-  const began = performance.now();
+async function look(told) {
+  const began = performance.now() - waitedForKeyMs();
   try {
-    const figures = await get("/api/v1/queue");
+    const figures = await get("/api/v1/queue", { patienceMs: PATIENCE_MS });
     isBusy = show(figures);
     at("trouble").hidden = true;
-    if (dead !== null && dead !== figures.counts.dead) onDead();
+    if (dead !== null && dead !== figures.counts.dead) told.onDead();
     dead = figures.counts.dead;
+    told.onAnswer();
   } catch (problem) {
     isBusy = false;
     at("trouble").textContent = problem.status
@@ -41,17 +45,17 @@ async function look(onDead) {
       : "The server does not answer. This page goes on by itself when it does.";
     at("trouble").hidden = false;
   }
-  tookMs = performance.now() - began;
-  rest(isBusy ? BUSY_MS : CALM_MS, onDead);
+  tookMs = performance.now() - waitedForKeyMs() - began;
+  rest(isBusy ? BUSY_MS : CALM_MS, told);
 }
 
-function rest(ms, onDead) {
+function rest(ms, told) {
   clearTimeout(timer);
   const go = () => {
     timer = null;
-    whenSeen(() => look(onDead));
+    whenSeen(() => look(told));
   };
-  timer = setTimeout(go, Math.max(ms, tookMs * REST_RATIO));
+  timer = setTimeout(go, Math.max(ms, Math.min(tookMs * REST_RATIO, MOST_REST_MS)));
 }
 
 function show({ counts, supervisor }) {

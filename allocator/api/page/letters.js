@@ -15,12 +15,19 @@ let letters = [];
 let wanted = PAGE;
 let looking = null;
 let again = false;
+let isBroken = false;
+
+const NONE = at("letters-empty").textContent;
 
 /** Look at the dead letters again; who asks while one looks gets what a further look finds. */
 export function reload() {
   if (looking) again = true;
   looking ??= look()
-    .catch((problem) => announce(`The dead letters cannot be shown: ${problem.message}`))
+    .then(() => (isBroken = false))
+    .catch((problem) => {
+      isBroken = true;
+      say(`The dead letters cannot be shown: ${problem.message}`);
+    })
     .finally(() => {
       looking = null;
       if (again) {
@@ -31,17 +38,29 @@ export function reload() {
   return looking;
 }
 
+/** Look again where the last look has failed. */
+export const retry = () => isBroken && reload();
+
+/** In the place of the list, and to those who do not see it. */
+function say(text) {
+  at("letters-empty").textContent = text;
+  at("letters-empty").hidden = false;
+  announce(text);
+}
+
 async function look() {
   const page = await get(`${path}?limit=${wanted}`);
   await Promise.all(page.dead_letters.map(learn));
   letters = page.dead_letters;
   const seen = new Set();
-  for (const letter of letters) {
+  for (const [index, letter] of letters.entries()) {
     // Given up anew, it has other attempts to tell of.
     const id = `${letter.job_id} ${letter.dead_at}`;
     seen.add(id);
     if (!rows.has(id)) rows.set(id, row(letter));
-    at("letters").append(rows.get(id));
+    // One that is moved loses the focus.
+    const there = at("letters").children[index];
+    if (there !== rows.get(id)) at("letters").insertBefore(rows.get(id), there ?? null);
   }
   for (const [id, element] of rows) {
     if (seen.has(id)) continue;
@@ -49,6 +68,7 @@ async function look() {
     element.remove();
     rows.delete(id);
   }
+  at("letters-empty").textContent = NONE;
   at("letters-empty").hidden = rows.size > 0;
   at("letters-all").hidden = rows.size < 2;
   at("letters-more").hidden = page.next === null;
@@ -80,6 +100,8 @@ function row(letter) {
   );
   const job = `${path}/${encodeURIComponent(letter.job_id)}`;
   const act = async (request, done) => {
+    // What is disabled cannot keep it.
+    if (element.contains(document.activeElement)) at("letters-title").focus();
     back.disabled = remove.disabled = true;
     try {
       await request();
@@ -100,10 +122,12 @@ function row(letter) {
     if (!remove.dataset.sure) {
       remove.dataset.sure = "asked";
       remove.textContent = "Really delete?";
+      remove.setAttribute("aria-label", `Really delete the dead letter of ${name}? Its file stays`);
       remove.title = "The job is forgotten; the file stays as it was sent";
       setTimeout(() => {
         delete remove.dataset.sure;
         remove.textContent = "Delete";
+        remove.setAttribute("aria-label", `Delete the dead letter of ${name}`);
       }, SURE_MS);
       return;
     }
@@ -123,15 +147,17 @@ export function showLetters() {
   };
   at("letters-all").onclick = async () => {
     at("letters-all").disabled = true;
+    let refused = null;
     try {
       const { count } = await (await call(`${path}/requeue?all=true`, { method: "POST" })).json();
       announce(`${counted(count, "dead letter")} put back`);
       for (const { object_id } of letters) if (objects.has(object_id)) follow(objects.get(object_id).upload_id);
     } catch (problem) {
-      announce(`Not put back: ${problem.message}`);
+      refused = `Not put back: ${problem.message}`;
     }
     at("letters-all").disabled = false;
     await reload();
+    if (refused) say(refused);
   };
   return reload();
 }

@@ -1,7 +1,7 @@
 // The library as a tree of folders, as far as its objects have been looked at: the last received first.
 
 import { call, get, hasKey } from "./api.js";
-import { at, bytes, counted, foreign, make, order, when } from "./dom.js";
+import { at, bytes, counted, foreign, make, order, visible, when } from "./dom.js";
 import { changes } from "./following.js";
 
 const PAGE = 200;
@@ -14,6 +14,8 @@ let root = null;
 let text = "";
 let next = null;
 let looks = 0;
+let found = 0;
+let isBroken = false;
 
 /** A folder; its rows are made when it is opened. */
 class Folder {
@@ -103,7 +105,9 @@ function fileRow(object, name) {
   link.onclick = (event) => {
     if (!hasKey()) return;
     event.preventDefault();
-    save(link.href, name);
+    save(link.href, name).catch((problem) => {
+      at("library-note").textContent = `${visible(name)} cannot be fetched: ${problem.message}`;
+    });
   };
   const facts = `${object.type ?? object.kind} · ${bytes(object.size_bytes)} · ${object.owner}`;
   const row = make(
@@ -137,8 +141,11 @@ async function look(after = null) {
   if (!after) {
     at("tree").replaceChildren();
     root = new Folder("", at("tree"));
+    found = 0;
   }
+  isBroken = false;
   next = page.next;
+  found += page.objects.length;
   for (const object of page.objects) if (object.path) root.add(object, object.path.split("/"));
   if (!after && (text || root.folders.size <= OPEN_FOLDERS)) for (const folder of root.folders.values()) openAll(folder);
   tell();
@@ -154,7 +161,9 @@ function tell() {
   const count = root.count;
   at("library-more").hidden = next === null;
   at("library-note").textContent =
-    count === 0
+    count === 0 && found
+      ? `${counted(found, "object")} found${next === null ? "" : " so far"}, none of which was placed.`
+      : count === 0
       ? text
         ? "Nothing of that in a name or in comments."
         : "Still empty. What you send is shown here where it was put."
@@ -183,6 +192,10 @@ export function showLibrary() {
   return look().catch(sayWhy);
 }
 
+/** Look again where the last look has failed. */
+export const retry = () => isBroken && look().catch(sayWhy);
+
 function sayWhy(problem) {
+  isBroken = true;
   at("library-note").textContent = `The library cannot be shown: ${problem.message}`;
 }
