@@ -51,8 +51,12 @@ def main(descriptor: int, name: str) -> None:
     connection = Connection(descriptor)
     lock = threading.Lock()
     encode = msgspec.json.Encoder().encode
+    pid = os.getpid()
 
     def tell(reply: Reply) -> None:
+        # Of a fork that a job makes nobody waits for a word: it would be taken for that of the next job.
+        if os.getpid() != pid:
+            return
         with lock:
             connection.send_bytes(encode(reply))
 
@@ -96,6 +100,9 @@ def main(descriptor: int, name: str) -> None:
             ending = attempt(processors[task.job.type], context, held)
         except Died as died:
             tell(Reply("died", died.ending.error, died.ending.traceback))
+            os._exit(1)
+        if os.getpid() != pid:
+            # It was to end in the job, which came back twice.
             os._exit(1)
         result = ending.result_json()
         tell(Reply(ending.verb, ending.error, ending.traceback, None if result is None else msgspec.Raw(result)))

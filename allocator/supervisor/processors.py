@@ -98,7 +98,9 @@ def resolve(processor: Processor | str) -> Processor:
             processor = getattr(importlib.import_module(module_name), function_name)
         except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f"processor {processor!r} is not module:function: {error}") from error
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             # Whatever the module does: a worker process that ended without a word would be replaced, and again.
             text = trim_text(f"{type(error).__name__}: {error}", MAX_ERROR_BYTES)
             raise ValueError(f"processor {processor!r}: its module breaks when it is imported: {text}") from error

@@ -511,6 +511,8 @@ def servers_that_hang_up(listener: socket.socket) -> Any:
         f"redis+sentinel://user:{PASSWORD}@localhost:26379",
         f"redis+sentinel://user:{PASSWORD}@localhost:26379/service/base",
         f"redis://user:{PASSWORD}@localhost/base",
+        f"redis://user:{PASSWORD}@localhost/0?foo=bar",
+        f"redis://user:{PASSWORD}@localhost/0?decode_responses=1",
         f"postgresql://user:{PASSWORD}@localhost:port/base",
         f"postgresql://user:{PASSWORD}@localhost/base?no_such_option=1",
     ],

@@ -108,6 +108,21 @@ def fail_at_a_name(context: Context) -> None:
     raise FileNotFoundError("nothing at caf\udce9.txt")
 
 
+def fork_and_come_back(context: Context) -> str:
+    """As one does who forgets to end the fork, here after it has come back."""
+    fork = os.fork()
+    if not fork:
+        context.progress(1, message="from the fork")
+        return "of the fork"
+    os.waitpid(fork, 0)
+    return "of the job"
+
+
+def name_itself(context: Context) -> str:
+    """Tell which job it was."""
+    return context.job.id
+
+
 def tell_halves(context: Context) -> None:
     """Progress in fractions, with a message that is no UTF-8."""
     context.progress(0.5, 1.5, "caf\udce9.txt")

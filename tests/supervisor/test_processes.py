@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from allocator import Backoff, Queue
+from allocator.persistence import open_store
 from allocator.queue.inprocess import InProcessQueue
 from allocator.supervisor import Supervisor
 from tests.contract.builders import BOUND_S, Clients, a_job, counts
@@ -34,6 +35,8 @@ PROGRAMS = {
         "fail",
         "fail_without_words",
         "fail_at_a_name",
+        "fork_and_come_back",
+        "name_itself",
         "tell_halves",
         "tell_no_number",
         "give_a_name",
@@ -167,6 +170,19 @@ def test_a_process_that_ends_or_talks_strangely_is_replaced() -> None:
     assert queue.counts() == counts(done=1, dead=2)
 
 
+def test_a_fork_that_comes_back_speaks_for_no_job(tmp_path: Path) -> None:
+    """Neither for the one that made it nor, as its word would come too many, for all that follow."""
+    queue = InProcessQueue()
+    with queue, open_store(f"sqlite:///{tmp_path / 'store.db'}") as store:
+        forked = store.submit(queue, a_job(type="fork_and_come_back"))
+        others = [store.submit(queue, a_job(type="name_itself")) for _ in range(20)]
+        with Supervisor(queue, PROGRAMS, processes=1, store=store) as supervisor:
+            assert supervisor.drain(BOUND_S)
+        results = [stored.result for job in (forked, *others) if (stored := store.job(job.id))]
+
+    assert results == ["of the job", *(job.id for job in others)]
+
+
 @pytest.mark.parametrize("program", ["hang", "hang_in_c"])
 def test_a_process_over_its_timeout_is_killed(eager_queue: Queue, program: str) -> None:
     """Even in a C call that holds the interpreter's lock; the job is charged at once."""
@@ -276,10 +292,13 @@ def test_a_process_that_cannot_find_its_processors_is_told(
     assert letter.error.startswith("the worker process did not start: processor 'only_found_here:work'")
 
 
-def test_a_module_that_breaks_where_it_is_imported_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("breaks", "told"), [("{}['HOME']", "KeyError: 'HOME'"), ("sys.exit(4)", "SystemExit: 4")])
+def test_a_module_that_breaks_where_it_is_imported_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, breaks: str, told: str
+) -> None:
     """In a worker process alone, as for want of a variable: the attempt has failed, and says with what."""
     (tmp_path / "breaks_in_a_child.py").write_text(
-        "import sys\nif sys.argv[0].endswith('child.py'): {}['HOME']\ndef work(context): pass\n"
+        f"import sys\nif sys.argv[0].endswith('child.py'): {breaks}\ndef work(context): pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path(__file__).parents[2]}")
@@ -291,7 +310,7 @@ def test_a_module_that_breaks_where_it_is_imported_is_told(monkeypatch: pytest.M
 
     (letter,) = queue.dead_letters()
     assert letter.error.startswith("the worker process did not start: processor 'breaks_in_a_child:work': its module")
-    assert letter.error.endswith("KeyError: 'HOME'")
+    assert letter.error.endswith(told)
 
 
 def test_a_worker_process_loads_no_client_of_a_server() -> None:

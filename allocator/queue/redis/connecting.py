@@ -77,6 +77,13 @@ class Single(Server):
         if parts.scheme != "unix" and not parts.path.strip("/").isdigit() and parts.path.strip("/"):
             raise ValueError(f"the database {parts.path.strip('/')!r} is not a number")
         self._pool = redis.ConnectionPool.from_url(url, **OPTIONS)
+        if self._pool.connection_kwargs.get("decode_responses"):
+            raise ValueError("it must not ask for decode_responses")
+        try:
+            # Not connected: so it looks at the options of the URL.
+            self._pool.connection_class(**self._pool.connection_kwargs)
+        except TypeError as error:
+            raise ValueError(f"it has an option that is not known: {error}") from None
 
     def connect(self, key: str) -> Connection:
         """See `Server`."""
