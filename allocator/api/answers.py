@@ -15,8 +15,8 @@ class ViewRoute(APIRoute):
     """
     A route that writes the view of its function in the thread that has made it.
 
-    FastAPI has another thread look it through first. Going there costs a sixth of a small request, and finds nothing: a
-    view is checked when it is made. What the function does to a `Response` that it asks for is not heard.
+    FastAPI has another thread look it through first. Going there costs a sixth of reading a status, and finds nothing:
+    a view is checked when it is made. What the function does to a `Response` that it asks for is not heard.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:

@@ -305,7 +305,7 @@ def test_a_schema_larger_than_its_bound_is_left_out() -> None:
 
 
 def test_of_very_many_keys_no_schema_is_inferred() -> None:
-    """Inferring it would take a kilobyte of memory for each, in a process that has not so much."""
+    """Inferring it takes memory for each key, for what is then left out as too large."""
     facts = of_json([{f"{row} {column}": 1 for column in range(10)} for row in range(2_001)])
 
     assert (facts["records"], facts["schema"]) == (2_001, None)

@@ -30,7 +30,7 @@ MAX_SCHEMA_BYTES = 256 * 1024
 """Largest schema that is kept: objects that are used as maps have a property for every key."""
 
 MAX_KEYS = 20_000
-"""Different keys, above which no schema is inferred: it would be larger than that, and takes a kilobyte for each."""
+"""Different keys, above which no schema is inferred: it would be larger than that, and takes memory for each."""
 
 MAX_COLUMNS = 1000
 LEAST_FILLED = 0.5
